@@ -1,1 +1,32 @@
-//! x
+//! A hyper server that is alone in its container image.
+//!
+//! The path of a request: `main` → [`server::serve`] accepts it into a slot → `connection` lends
+//! it to hyper → [`routes::respond`] → static bytes.
+//!
+//! # Layout
+//!
+//! - [`config`]: the environment, read once into typed values
+//! - [`listener`]: the listening socket, TCP or unix
+//! - [`server`]: the accept loop, workers, and the drain at the end
+//! - `slots`: how many connections there may be, and who makes room
+//! - `connection`: the deadlines and the life of one connection
+//! - [`routes`]: what is answered; the module to replace for another service
+//! - [`shutdown`]: SIGTERM and SIGINT
+//! - [`log`]: lines on stderr
+//!
+//! # What is absent
+//!
+//! No request, value or failure of a client can panic, wait without a deadline, or make the server
+//! hold more than the two 8 KiB buffers of its connection. No handler ever sees a connection that
+//! is over the cap, and no configuration is read after start.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod connection;
+pub mod listener;
+pub mod log;
+pub mod routes;
+pub mod server;
+pub mod shutdown;
+mod slots;

@@ -140,6 +140,8 @@ pub fn parse_duration(text: &[u8]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     fn endpoint<'a>(listen: &'a str, port: &'a str) -> Result<Endpoint<'a>, &'static str> {
@@ -249,6 +251,3 @@ mod tests {
         }
     }
 }
-
-#[cfg(test)]
-extern crate std;

@@ -1,0 +1,499 @@
+//! One connection, from accept to close.
+//!
+//! A connection that waits for a request holds no buffers: it is a socket with one timer, and
+//! hyper's state for it is built when the first byte is there and given back when the connection
+//! has been quiet for [`KEEP_BUFFERS`]. All deadlines are kept here, in that one timer, which is
+//! looked at a few times a second and not set anew for each request.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::listener::Peer;
+use crate::log::{self, Level};
+use crate::routes;
+use crate::server::Shared;
+use crate::slots::Slot;
+
+/// How long a quiet connection keeps its buffers: long enough that a client which sends one
+/// request after the other never waits for new ones.
+const KEEP_BUFFERS: Duration = Duration::from_millis(500);
+
+/// How long to wait for a peer to close after an answer that it may not have read yet.
+const LINGER: Duration = Duration::from_secs(1);
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Serves one connection until it is closed.
+pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared: Arc<Shared>) {
+    let limits = &shared.limits;
+    let accepted = Instant::now();
+    // The first head's time runs from accept on, so a client that never says a word has no more.
+    let mut head_deadline = Some(accepted + limits.header_timeout);
+    let mut timer = pin!(sleep_until(accepted + limits.header_timeout));
+    let mut unparsed = Bytes::new();
+    slot.set_idle(accepted);
+    loop {
+        if unparsed.is_empty() {
+            match first_byte(stream, timer.as_mut(), &slot, &shared).await {
+                Some(readable) => stream = readable,
+                None => return,
+            }
+        } else {
+            slot.stay();
+        }
+        let progress = Arc::new(Progress::default());
+        let io = TokioIo::new(Io {
+            stream,
+            unparsed,
+            progress: progress.clone(),
+        });
+        let service = {
+            let (shared, progress) = (shared.clone(), progress.clone());
+            service_fn(move |request| {
+                progress.enter(Phase::Answering);
+                let (shared, progress) = (shared.clone(), progress.clone());
+                async move { Ok::<_, Infallible>(answer(request, peer, &shared, progress).await) }
+            })
+        };
+        let mut http = Box::new(shared.http1.serve_connection(io, service));
+        let deadlines = Deadlines {
+            head: head_deadline.take(),
+            ..Deadlines::default()
+        };
+        let end = drive(
+            &mut http,
+            deadlines,
+            timer.as_mut(),
+            &progress,
+            &slot,
+            &shared,
+        )
+        .await;
+        let parts = http.into_parts();
+        (stream, unparsed) = (parts.io.into_inner().stream, parts.read_buf);
+        match end {
+            End::Quiet(since) => timer.as_mut().reset(since + limits.idle_timeout),
+            End::Late => {
+                log::debug(format_args!("{peer}: request head not whole in time"));
+                // The socket's buffer is empty, or the peer would be a stalled one.
+                let _ = stream.try_write(REQUEST_TIMEOUT);
+                return close(stream, true, timer.as_mut(), &slot).await;
+            }
+            End::Stalled => return log::debug(format_args!("{peer}: took no byte in time")),
+            End::Closed(result) => {
+                let unread = result.is_err() || progress.unread_body.load(Relaxed);
+                if let Err(error) = result {
+                    log::debug(format_args!("{peer}: {error}"));
+                }
+                return close(stream, unread, timer.as_mut(), &slot).await;
+            }
+        }
+    }
+}
+
+/// Waits, with no buffer, for the first byte of a request. Gives the stream back if there is one;
+/// nothing if the peer closed, the timer ran out, or the connection has to go.
+async fn first_byte(
+    stream: TcpStream,
+    mut timer: Pin<&mut Sleep>,
+    slot: &Slot,
+    shared: &Shared,
+) -> Option<TcpStream> {
+    let stays = poll_fn(|cx| {
+        slot.register(cx.waker());
+        if slot.asked() || shared.is_draining() {
+            return Poll::Ready(None);
+        }
+        // `readable()` alone is sometimes woken for nothing, and buffers would be built for it.
+        if let Poll::Ready(peeked) = stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
+            return Poll::Ready(Some(peeked.is_ok_and(|bytes| bytes > 0)));
+        }
+        timer.as_mut().poll(cx).map(|()| Some(false))
+    });
+    match stays.await {
+        Some(true) => Some(stream),
+        Some(false) => None,
+        None => unread(stream, slot),
+    }
+}
+
+/// The stream, if its socket holds bytes of a request, which has to be answered first.
+fn unread(stream: TcpStream, slot: &Slot) -> Option<TcpStream> {
+    // Asks the kernel: what tokio knows of a socket may be older than the reason to leave.
+    let socket = stream.into_std().ok()?;
+    match socket.peek(&mut [0]) {
+        Ok(1..) => {
+            slot.stay();
+            TcpStream::from_std(socket).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Why hyper's part of a connection is over.
+enum End {
+    /// Nothing to do since then: the buffers can go, or the connection.
+    Quiet(Instant),
+    /// A head was not whole in time.
+    Late,
+    /// The peer takes nothing.
+    Stalled,
+    /// HTTP says so, or an error.
+    Closed(hyper::Result<()>),
+}
+
+#[derive(Default)]
+struct Deadlines {
+    head: Option<Instant>,
+    write: Option<Instant>,
+    /// Not a deadline but its start, which the idle timeout counts from as well.
+    quiet_since: Option<Instant>,
+}
+
+/// Lets hyper serve requests until there is nothing to do or a deadline passes.
+async fn drive<S>(
+    http: &mut http1::Connection<TokioIo<Io>, S>,
+    mut deadlines: Deadlines,
+    mut timer: Pin<&mut Sleep>,
+    progress: &Progress,
+    slot: &Slot,
+    shared: &Shared,
+) -> End
+where
+    S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
+{
+    let limits = &shared.limits;
+    let keep_buffers = KEEP_BUFFERS.min(limits.idle_timeout);
+    // Deadlines that begin between two ticks are seen at the second, before they can have passed.
+    let tick = keep_buffers
+        .min(limits.header_timeout)
+        .min(limits.write_timeout);
+    timer.as_mut().reset(Instant::now() + tick);
+    poll_fn(|cx| {
+        slot.register(cx.waker());
+        if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
+            return Poll::Ready(End::Closed(result));
+        }
+        if progress.read.swap(false, Relaxed) {
+            deadlines.quiet_since = None;
+        }
+        match progress.phase() {
+            Phase::Quiet => {
+                deadlines.head = None;
+                let since = *deadlines.quiet_since.get_or_insert_with(|| {
+                    let now = Instant::now();
+                    slot.set_idle(now);
+                    now
+                });
+                if slot.asked() || shared.is_draining() {
+                    return Poll::Ready(End::Quiet(since));
+                }
+            }
+            Phase::Head => {
+                slot.set_busy();
+                deadlines
+                    .head
+                    .get_or_insert_with(|| Instant::now() + limits.header_timeout);
+            }
+            Phase::Answering | Phase::Answered => {
+                slot.set_busy();
+                deadlines.head = None;
+            }
+        }
+        if progress.wrote.swap(false, Relaxed) {
+            deadlines.write = None;
+        }
+        if progress.blocked.load(Relaxed) {
+            deadlines
+                .write
+                .get_or_insert_with(|| Instant::now() + limits.write_timeout);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let quiet = deadlines
+                .quiet_since
+                .map(|since| (since, since + keep_buffers));
+            match (quiet, deadlines.head, deadlines.write) {
+                (_, _, Some(deadline)) if deadline <= now => return Poll::Ready(End::Stalled),
+                (_, Some(deadline), _) if deadline <= now => return Poll::Ready(End::Late),
+                (Some((since, deadline)), _, _) if deadline <= now => {
+                    return Poll::Ready(End::Quiet(since));
+                }
+                (quiet, head, write) => {
+                    let next = [quiet.map(|(_, deadline)| deadline), head, write];
+                    let next = next.into_iter().flatten().fold(now + tick, Instant::min);
+                    timer.as_mut().reset(next);
+                }
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Closes in stages (RFC 9112 section 9.6): to close a socket with unread bytes resets it, and the
+/// reset can overtake the answer. So what still comes is thrown away, for a moment.
+async fn close(mut stream: TcpStream, mut unread: bool, mut timer: Pin<&mut Sleep>, slot: &Slot) {
+    let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
+    let now = Instant::now();
+    timer.as_mut().reset(now + LINGER);
+    slot.set_idle(now);
+    poll_fn(|cx| {
+        while !slot.asked() {
+            let mut buffer = [const { MaybeUninit::uninit() }; 1024];
+            let mut buffer = ReadBuf::uninit(&mut buffer);
+            match Pin::new(&mut stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => unread = true,
+                Poll::Ready(_) => break,
+                Poll::Pending if unread => return timer.as_mut().poll(cx),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    peer: Peer,
+    shared: &Shared,
+    progress: Arc<Progress>,
+) -> Response<Tracked> {
+    let mut line = log::enabled(Level::Debug).then(|| Line::of(&request, peer));
+    if !request.body().is_end_stream() {
+        progress.unread_body.store(true, Relaxed);
+    }
+    let mut response = match has_valid_host(&request) {
+        true => routes::respond(request, &shared.routes).await,
+        false => {
+            let mut response = routes::text(StatusCode::BAD_REQUEST, "bad request\n");
+            response.headers_mut().insert(CONNECTION, CLOSE);
+            response
+        }
+    };
+    if shared.is_stopping() {
+        response.headers_mut().insert(CONNECTION, CLOSE);
+    }
+    if let Some(line) = &mut line {
+        line.status = response.status();
+    }
+    response.map(|body| Tracked {
+        body,
+        progress,
+        line,
+    })
+}
+
+/// RFC 9112 section 3.2: one `Host` with a valid value in HTTP/1.1, at most one in HTTP/1.0.
+fn has_valid_host(request: &Request<Incoming>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.as_bytes().iter().all(|byte| {
+            // The characters of a host and a port, RFC 3986 section 3.2.
+            byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte)
+        }),
+        (None, _) => request.version() == Version::HTTP_10,
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Where a connection stands, as hyper's reads, writes and calls tell. Only the connection's own
+/// task uses it; it is atomic because tasks have to be `Send`.
+#[derive(Default)]
+struct Progress {
+    phase: AtomicU8,
+    /// Bytes were read since the last look.
+    read: AtomicBool,
+    /// Bytes were written since the last look.
+    wrote: AtomicBool,
+    /// The last write found no room.
+    blocked: AtomicBool,
+    /// The last request came with a body.
+    unread_body: AtomicBool,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+#[repr(u8)]
+enum Phase {
+    /// Some of a request's head may be there.
+    Head,
+    /// A request was handed to its route.
+    Answering,
+    /// hyper has the whole response, and not yet written it.
+    Answered,
+    /// All is written, and nothing was read since.
+    Quiet,
+}
+
+impl Progress {
+    fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Head,
+            1 => Phase::Answering,
+            2 => Phase::Answered,
+            _ => Phase::Quiet,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+}
+
+/// A stream that gives back bytes read earlier, and tells how far the connection is.
+struct Io {
+    stream: TcpStream,
+    unparsed: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if self.unparsed.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        } else {
+            let length = self.unparsed.len().min(buf.remaining());
+            buf.put_slice(&self.unparsed.split_to(length));
+        }
+        if buf.filled().len() > before {
+            self.progress.read.store(true, Relaxed);
+            if self.progress.phase() == Phase::Quiet {
+                self.progress.enter(Phase::Head);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.progress.blocked.store(written.is_pending(), Relaxed);
+        if written.is_ready() {
+            self.progress.wrote.store(true, Relaxed);
+        }
+        written
+    }
+
+    /// hyper flushes when it has written all it has.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.progress.phase() == Phase::Answered {
+            self.progress.enter(Phase::Quiet);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Left to [`close`].
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A response's body. hyper drops it when it has taken all of it.
+struct Tracked {
+    body: Full<Bytes>,
+    progress: Arc<Progress>,
+    line: Option<Box<Line>>,
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Poll::Ready(Some(Ok(frame))), Some(line)) = (&frame, &mut self.line) {
+            line.bytes += frame.data_ref().map_or(0, Bytes::len);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.progress.enter(Phase::Answered);
+        if let Some(line) = &self.line {
+            line.log();
+        }
+    }
+}
+
+/// What the log says of a request.
+struct Line {
+    peer: Peer,
+    started: Instant,
+    method: Method,
+    uri: Uri,
+    status: StatusCode,
+    bytes: usize,
+}
+
+impl Line {
+    fn of(request: &Request<Incoming>, peer: Peer) -> Box<Self> {
+        Box::new(Self {
+            peer,
+            started: Instant::now(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            status: StatusCode::default(),
+            bytes: 0,
+        })
+    }
+
+    fn log(&self) {
+        let Self {
+            peer,
+            method,
+            status,
+            bytes,
+            ..
+        } = self;
+        let (path, micros) = (self.uri.path(), self.started.elapsed().as_micros());
+        let status = status.as_u16();
+        // `{:?}` escapes what came from the network; a method is a token and cannot need it.
+        log::debug(format_args!(
+            "{method} {path:?} {status} {bytes} bytes {micros} us {peer}"
+        ));
+    }
+}

@@ -1,0 +1,143 @@
+//! Log lines on stderr, each in one write.
+//!
+//! At `debug` there is a line a request, so lines go through a bounded queue to a thread of their
+//! own: a pipe that nobody reads fills up, and must not stop the server. Below that there are so
+//! few that they are written where they arise, and the thread is never started.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// Lines that may wait for the pipe; more are dropped and counted.
+const QUEUE: usize = 1_024;
+/// How long the exit of the process may wait for the pipe to take what is queued.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Off as u8);
+static WRITER: OnceLock<SyncSender<Message>> = OnceLock::new();
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// How much is logged; each level includes those before it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// What stops the server.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// Start, ready, signal, end.
+    Info,
+    /// A line a request.
+    Debug,
+}
+
+enum Message {
+    Line(String),
+    Flush(SyncSender<()>),
+}
+
+impl Level {
+    /// The level that `RUST_LOG` names, in any case; `trace` is [`Level::Debug`].
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_slice() {
+            b"off" => Self::Off,
+            b"error" => Self::Error,
+            b"warn" => Self::Warn,
+            b"info" => Self::Info,
+            b"debug" | b"trace" => Self::Debug,
+            _ => return None,
+        })
+    }
+}
+
+/// Sets the level. Until then nothing is logged, which is what tests of the library want.
+///
+/// # Errors
+///
+/// At [`Level::Debug`], when the writer's thread cannot be started.
+pub fn init(level: Level) -> io::Result<()> {
+    if level == Level::Debug {
+        let (sender, receiver) = sync_channel(QUEUE);
+        thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write_queue(&receiver))?;
+        WRITER.get_or_init(|| sender);
+    }
+    LEVEL.store(level as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether lines of `level` are written.
+pub fn enabled(level: Level) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
+/// Logs what stops the server.
+pub fn error(message: fmt::Arguments<'_>) {
+    log(Level::Error, format_args!("error: {message}"));
+}
+
+/// Logs what an operator should look at.
+pub fn warn(message: fmt::Arguments<'_>) {
+    log(Level::Warn, format_args!("warning: {message}"));
+}
+
+/// Logs a step of the server's life.
+pub fn info(message: fmt::Arguments<'_>) {
+    log(Level::Info, message);
+}
+
+/// Logs one request.
+pub fn debug(message: fmt::Arguments<'_>) {
+    log(Level::Debug, message);
+}
+
+/// Waits until the queue is written, or for a moment if nobody reads it.
+pub fn flush() {
+    if let Some(writer) = WRITER.get() {
+        let (done, flushed) = sync_channel(1);
+        // A full queue has nobody reading it: there is nothing to wait for.
+        if writer.try_send(Message::Flush(done)).is_ok() {
+            let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
+        }
+    }
+}
+
+fn log(level: Level, message: fmt::Arguments<'_>) {
+    if !enabled(level) {
+        return;
+    }
+    let line = format!("{message}\n");
+    match WRITER.get() {
+        None => write(&line),
+        Some(writer) => {
+            if writer.try_send(Message::Line(line)).is_err() {
+                DROPPED.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn write_queue(queue: &Receiver<Message>) {
+    for message in queue {
+        match message {
+            Message::Line(line) => write(&line),
+            Message::Flush(done) => drop(done),
+        }
+        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            write(&format!("warning: {dropped} log lines dropped\n"));
+        }
+    }
+}
+
+fn write(line: &str) {
+    // There is nowhere left to report to when stderr is gone.
+    let _ = io::stderr().write_all(line.as_bytes());
+}

@@ -1,0 +1,266 @@
+//! The accept loop, and the end of the server.
+
+use std::io::{self, ErrorKind};
+use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::config::Limits;
+use crate::connection;
+use crate::listener::{Listener, Peer};
+use crate::log;
+use crate::routes;
+use crate::slots::{Slot, Slots, until};
+
+/// How long to wait after an accept error that is the process's own, such as EMFILE.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How the server ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Drained {
+    /// Every request was answered.
+    Complete,
+    /// `SHUTDOWN_TIMEOUT` passed with this many connections still open.
+    CutOff(usize),
+}
+
+/// What the connections of all workers share.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) http1: http1::Builder,
+    pub(crate) routes: routes::State,
+    slots: Arc<Slots>,
+    stage: AtomicU8,
+    stage_changed: Notify,
+    /// Accept loops that still run.
+    accepting: AtomicUsize,
+}
+
+/// The life of the server, in order.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+enum Stage {
+    Serving,
+    /// Stopping was asked for; new connections are still accepted.
+    Stopping,
+    /// No new connections; those that have nothing to do are closed.
+    Draining,
+    /// The time for draining is over.
+    Over,
+}
+
+/// A current-thread runtime: the event loop of one worker.
+///
+/// # Errors
+///
+/// Those of the system calls that set up epoll.
+pub fn event_loop() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Serves `listener` until `shutdown` completes, then drains. The caller's event loop is the first
+/// of `workers`.
+///
+/// # Errors
+///
+/// When a worker cannot be started, before anything is accepted.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime with its I/O and time drivers.
+pub async fn serve(
+    listener: Listener,
+    limits: Limits,
+    workers: NonZeroUsize,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<Drained> {
+    let Limits {
+        shutdown_delay,
+        shutdown_timeout,
+        ..
+    } = limits;
+    let shared = Arc::new(Shared::new(limits, workers));
+    for worker in 1..workers.get() {
+        let (shared, listener, event_loop) = (shared.clone(), listener.clone(), event_loop()?);
+        thread::Builder::new()
+            .name(format!("worker-{worker}"))
+            .spawn(move || event_loop.block_on(work(shared, listener)))?;
+    }
+    tokio::spawn(work(shared.clone(), listener));
+
+    shutdown.await;
+    shared.routes.drain();
+    shared.enter(Stage::Stopping);
+    if !shutdown_delay.is_zero() {
+        sleep(shutdown_delay).await;
+    }
+    shared.enter(Stage::Draining);
+    let emptied = shared.slots.until(|| shared.is_empty());
+    Ok(match timeout(shutdown_timeout, emptied).await {
+        Ok(()) => Drained::Complete,
+        Err(_) => {
+            shared.enter(Stage::Over);
+            Drained::CutOff(shared.slots.open())
+        }
+    })
+}
+
+impl Shared {
+    fn new(limits: Limits, workers: NonZeroUsize) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            // Deadlines are kept in `connection`, one timer for all of them.
+            .header_read_timeout(None)
+            // The least that hyper allows: the size of the longest head, and of the buffers that
+            // a client can make the server hold.
+            .max_buf_size(8_192);
+        Self {
+            slots: Arc::new(Slots::new(limits.max_connections.get())),
+            limits,
+            http1,
+            routes: routes::State::default(),
+            stage: AtomicU8::new(Stage::Serving as u8),
+            stage_changed: Notify::new(),
+            accepting: AtomicUsize::new(workers.get()),
+        }
+    }
+
+    /// Whether responses should tell clients to go elsewhere.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_in(Stage::Stopping)
+    }
+
+    /// Whether a connection with nothing to do should close.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_in(Stage::Draining)
+    }
+
+    fn is_in(&self, stage: Stage) -> bool {
+        self.stage.load(SeqCst) >= stage as u8
+    }
+
+    fn is_empty(&self) -> bool {
+        self.accepting.load(SeqCst) == 0 && self.slots.open() == 0
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, SeqCst);
+        self.stage_changed.notify_waiters();
+        self.slots.wake_all();
+    }
+
+    async fn draining(&self) {
+        until(&self.stage_changed, || self.is_draining().then_some(())).await;
+    }
+}
+
+/// One worker: accepts until the server drains, and lives until it is drained.
+async fn work(shared: Arc<Shared>, listener: Listener) {
+    if let Err(error) = accept_until_draining(&shared, listener).await {
+        log::error(format_args!("cannot wait for connections: {error}"));
+    }
+    shared.accepting.fetch_sub(1, SeqCst);
+    shared.slots.wake_all();
+    let slots = &shared.slots;
+    slots
+        .until(|| shared.is_empty() || shared.is_in(Stage::Over))
+        .await;
+}
+
+async fn accept_until_draining(shared: &Arc<Shared>, listener: Listener) -> io::Result<()> {
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe for the sake of types whose descriptor may change; \
+                  a Listener owns one for life"
+    )]
+    let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
+    let mut draining = pin!(shared.draining());
+    let mut exhausted = false;
+    loop {
+        let ready = async { Some(listener.readable().await) };
+        let Some(ready) = race(async { (draining.as_mut().await, None).1 }, ready).await else {
+            break;
+        };
+        // Without a slot there is nothing to accept for, so connections wait in the kernel.
+        let Some(slot) = shared.slots.reserve(|| shared.is_draining()).await else {
+            break;
+        };
+        match ready?.try_io(|listener| listener.get_ref().accept()) {
+            Err(_would_block) => exhausted = false,
+            Ok(accepted) => handle(shared, slot, accepted, &mut exhausted).await,
+        }
+    }
+    // What the kernel has accepted already is served, above the cap if need be: to those clients
+    // the connection is open and the request on its way.
+    loop {
+        match listener.get_ref().accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            accepted => {
+                let slot = shared.slots.reserve_above_cap();
+                handle(shared, slot, accepted, &mut exhausted).await;
+            }
+        }
+    }
+}
+
+async fn handle(
+    shared: &Arc<Shared>,
+    slot: Slot,
+    accepted: io::Result<(tokio::net::TcpStream, Peer)>,
+    exhausted: &mut bool,
+) {
+    match accepted {
+        Ok((stream, peer)) => {
+            tokio::spawn(connection::serve(stream, peer, slot, shared.clone()));
+        }
+        Err(error) if is_of_one_connection(&error) => {}
+        Err(error) => {
+            drop(slot);
+            if !*exhausted {
+                *exhausted = true;
+                log::error(format_args!("cannot accept connections, waiting: {error}"));
+            }
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// Errors that accept(2) passes on from the connection that it would have returned, which is gone.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable, PermissionDenied,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | PermissionDenied
+    )
+}
+
+/// The output of whichever ends first, `a` if both do.
+async fn race<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    std::future::poll_fn(|cx| match a.as_mut().poll(cx) {
+        Poll::Pending => b.as_mut().poll(cx),
+        ready => ready,
+    })
+    .await
+}

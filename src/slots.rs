@@ -1,0 +1,230 @@
+//! Connection slots: there are `MAX_CONNECTIONS` of them, and when they run out the connection
+//! that has been idle longest makes room, so that nobody can lock others out by doing nothing.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+const BUSY: u64 = 0;
+
+pub(crate) struct Slots {
+    max: usize,
+    epoch: Instant,
+    occupied: Mutex<Occupied>,
+    /// Something changed that an acceptor at the cap, or the drain, may be waiting for.
+    changed: Notify,
+    /// Acceptors that wait for room. Only then is a connection that turns idle worth a wake-up.
+    waiting: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Occupied {
+    entries: Vec<Arc<Entry>>,
+    /// How many of them have been asked to leave and have not answered.
+    asked: usize,
+    /// Who was idle at the last look and since when, longest last. An entry whose time has not
+    /// changed is still idle longer than any that is not listed: those turned idle later. So one
+    /// look at all connections serves as many requests for room as it found idle ones.
+    longest_idle: Vec<(u64, Arc<Entry>)>,
+}
+
+/// One connection, as those who look for room see it.
+struct Entry {
+    index: AtomicUsize,
+    /// Microseconds from the epoch, or [`BUSY`].
+    idle_since: AtomicU64,
+    asked: AtomicBool,
+    waker: OnceLock<Waker>,
+}
+
+/// The right to have a connection open, given back on drop.
+pub(crate) struct Slot {
+    entry: Arc<Entry>,
+    slots: Arc<Slots>,
+}
+
+impl Slots {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            epoch: Instant::now(),
+            occupied: Mutex::default(),
+            changed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes a slot, when there is one: where all are taken, the connection that is idle longest
+    /// is asked to leave, and where none is idle this waits, until `stop` says otherwise.
+    pub(crate) async fn reserve(self: &Arc<Self>, stop: impl Fn() -> bool) -> Option<Slot> {
+        if let Some(slot) = self.try_reserve() {
+            return Some(slot);
+        }
+        self.waiting.fetch_add(1, SeqCst);
+        let slot = until(&self.changed, || match stop() {
+            true => Some(None),
+            false => self.try_reserve().map(Some),
+        });
+        let slot = slot.await;
+        self.waiting.fetch_sub(1, SeqCst);
+        slot
+    }
+
+    /// Takes a slot above the cap, for a connection that the kernel had accepted already.
+    pub(crate) fn reserve_above_cap(self: &Arc<Self>) -> Slot {
+        self.take(&mut self.occupied())
+    }
+
+    /// Waits until `check` holds, which it may do after any change of a slot.
+    pub(crate) async fn until(&self, check: impl Fn() -> bool) {
+        until(&self.changed, || check().then_some(())).await;
+    }
+
+    /// Makes every connection, and all who wait for a change, look at the server again.
+    pub(crate) fn wake_all(&self) {
+        self.changed.notify_waiters();
+        for entry in &self.occupied().entries {
+            entry.wake();
+        }
+    }
+
+    /// The number of open connections.
+    pub(crate) fn open(&self) -> usize {
+        self.occupied().entries.len()
+    }
+
+    fn try_reserve(self: &Arc<Self>) -> Option<Slot> {
+        let mut occupied = self.occupied();
+        if occupied.entries.len() < self.max {
+            return Some(self.take(&mut occupied));
+        }
+        if occupied.entries.len() - occupied.asked >= self.max {
+            occupied.ask_longest_idle();
+        }
+        None
+    }
+
+    fn take(self: &Arc<Self>, occupied: &mut Occupied) -> Slot {
+        let entry = Arc::new(Entry {
+            index: AtomicUsize::new(occupied.entries.len()),
+            idle_since: AtomicU64::new(BUSY),
+            asked: AtomicBool::new(false),
+            waker: OnceLock::new(),
+        });
+        occupied.entries.push(entry.clone());
+        Slot {
+            entry,
+            slots: self.clone(),
+        }
+    }
+
+    fn occupied(&self) -> MutexGuard<'_, Occupied> {
+        // Every critical section leaves the lists whole.
+        self.occupied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Occupied {
+    fn ask_longest_idle(&mut self) {
+        let mut looked = false;
+        loop {
+            while let Some((since, entry)) = self.longest_idle.pop() {
+                if entry.idle_since.load(SeqCst) == since && !entry.asked.swap(true, SeqCst) {
+                    self.asked += 1;
+                    entry.wake();
+                    return;
+                }
+            }
+            if looked {
+                return;
+            }
+            looked = true;
+            let idle = self.entries.iter().filter_map(|entry| {
+                let since = entry.idle_since.load(SeqCst);
+                (since != BUSY).then(|| (since, entry.clone()))
+            });
+            self.longest_idle.extend(idle);
+            self.longest_idle
+                .sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+        }
+    }
+}
+
+impl Entry {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Slot {
+    /// Has the connection's task woken when it should look at [`Slot::asked`] or at the state of
+    /// the server; to be called from that task before it looks.
+    pub(crate) fn register(&self, waker: &Waker) {
+        // The waker of a spawned task never changes.
+        self.entry.waker.get_or_init(|| waker.clone());
+    }
+
+    /// The connection has nothing to do since `now`, and may be asked to leave.
+    pub(crate) fn set_idle(&self, now: Instant) {
+        let since = (now - self.slots.epoch).as_micros() as u64 + 1;
+        self.entry.idle_since.store(since, SeqCst);
+        if self.slots.waiting.load(SeqCst) > 0 {
+            self.slots.changed.notify_waiters();
+        }
+    }
+
+    pub(crate) fn set_busy(&self) {
+        self.entry.idle_since.store(BUSY, SeqCst);
+    }
+
+    /// Whether somebody needs the slot.
+    pub(crate) fn asked(&self) -> bool {
+        self.entry.asked.load(SeqCst)
+    }
+
+    /// Answers a request to leave with no: a request came in just then.
+    pub(crate) fn stay(&self) {
+        self.set_busy();
+        let mut occupied = self.slots.occupied();
+        if self.entry.asked.swap(false, SeqCst) {
+            occupied.asked -= 1;
+            self.slots.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.set_busy();
+        let mut occupied = self.slots.occupied();
+        let index = self.entry.index.load(SeqCst);
+        occupied.entries.swap_remove(index);
+        if let Some(moved) = occupied.entries.get(index) {
+            moved.index.store(index, SeqCst);
+        }
+        if self.entry.asked.load(SeqCst) {
+            occupied.asked -= 1;
+        }
+        drop(occupied);
+        self.slots.changed.notify_waiters();
+    }
+}
+
+/// Waits until `check` gives a value; it is asked again after every notification of `changed`.
+pub(crate) async fn until<T>(changed: &Notify, mut check: impl FnMut() -> Option<T>) -> T {
+    loop {
+        let mut notified = pin!(changed.notified());
+        // Before the check, or a change between the two would be missed.
+        notified.as_mut().enable();
+        if let Some(value) = check() {
+            return value;
+        }
+        notified.await;
+    }
+}

@@ -1,0 +1,214 @@
+//! The image that ships: what is in it, and that it keeps its promises under Docker.
+//!
+//! Needs Docker Engine 25 or newer and the image, which `IMAGE` names (`scratch-server` unless
+//! set): `cargo test --test image -- --ignored`
+
+mod common;
+
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::elf::assert_static_pie;
+use common::{Client, PATIENCE};
+
+const MAX_IMAGE: u64 = 700_000;
+const MAX_PROBE: u64 = 16_383;
+
+/// What an orchestrator that trusts nothing would run it with.
+const CONFINED: [&str; 8] = [
+    "--read-only",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--memory=6m",
+    "--memory-swap=6m",
+    "--pids-limit=8",
+    "--publish=127.0.0.1::8080",
+    "--publish=127.0.0.1::9000",
+];
+
+fn image() -> String {
+    env::var("IMAGE").unwrap_or_else(|_| "scratch-server".into())
+}
+
+fn docker(arguments: &[&str]) -> String {
+    let output = docker_output(arguments);
+    assert!(output.status.success(), "docker {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
+}
+
+fn docker_output(arguments: &[&str]) -> Output {
+    Command::new("docker").args(arguments).output().expect("docker is on PATH")
+}
+
+fn inspect(format: &str) -> String {
+    docker(&["image", "inspect", "--format", format, &image()])
+}
+
+/// A container, removed on drop.
+struct Container(String);
+
+impl Container {
+    fn run(options: &[&str]) -> Self {
+        Self(docker(&[&["run", "--detach"], options, &[&image()]].concat()))
+    }
+
+    fn inspect(&self, format: &str) -> String {
+        docker(&["inspect", "--format", format, &self.0])
+    }
+
+    /// Waits until the image's own HEALTHCHECK says `healthy`.
+    fn wait_until_healthy(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let health = self.inspect("{{.State.Status}} {{.State.Health.Status}}");
+            if health == "running healthy" {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{health}: {}", self.inspect("{{json .State}}"));
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn address(&self, port: u16) -> SocketAddr {
+        docker(&["port", &self.0, &port.to_string()]).parse().expect("one address")
+    }
+
+    /// Stops it; Docker kills what takes a second.
+    fn stop(&self) -> String {
+        docker(&["stop", "--time=1", &self.0]);
+        self.inspect("{{.State.ExitCode}}")
+    }
+
+    /// Waits for the end: exit code and log.
+    fn end(&self) -> (String, String) {
+        let code = docker(&["wait", &self.0]);
+        let Output { stdout, stderr, .. } = docker_output(&["logs", &self.0]);
+        let log = [stdout, stderr].concat();
+        (code, String::from_utf8(log).expect("text"))
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        docker_output(&["rm", "--force", &self.0]);
+    }
+}
+
+/// The image's files, copied out; removed on drop.
+struct Files(PathBuf);
+
+impl Files {
+    fn copy(test: &str) -> Self {
+        let directory = env::temp_dir().join(format!("image-{test}-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory for the files");
+        let container = Container(docker(&["create", &image()]));
+        let archive = directory.join("image.tar");
+        docker(&["export", "--output", path(&archive), &container.0]);
+        let status = Command::new("tar")
+            .args(["--extract", "--file", path(&archive), "--directory", path(&directory)])
+            .status();
+        assert!(status.expect("tar is on PATH").success());
+        fs::remove_file(archive).expect("the archive is there");
+        Self(directory)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path of text")
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn there_are_two_files_and_both_are_small_and_static() {
+    let files = Files::copy("files");
+    let mut names: Vec<_> = fs::read_dir(&files.0)
+        .expect("the files")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        // Mount points and files that Docker puts into every container.
+        .filter(|name| !["dev", "etc", "proc", "sys", ".dockerenv"].contains(&name.as_str()))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["healthcheck", "server"]);
+    for entry in fs::read_dir(files.0.join("etc")).expect("what Docker adds") {
+        let metadata = entry.expect("an entry").path().symlink_metadata().expect("metadata");
+        assert!(metadata.is_symlink() || metadata.len() == 0, "a file of the image's own in /etc");
+    }
+    for name in names {
+        assert_static_pie(&files.0.join(name));
+    }
+    let probe = fs::metadata(files.0.join("healthcheck")).expect("metadata").len();
+    assert!(probe <= MAX_PROBE, "{probe} bytes");
+    let size: u64 = inspect("{{.Size}}").parse().expect("a number");
+    assert!(size <= MAX_IMAGE, "{size} bytes");
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn the_configuration_is_what_orchestrators_ask_for() {
+    assert_eq!(inspect("{{.Config.User}}"), "65532:65532");
+    assert_eq!(inspect("{{json .Config.Entrypoint}}"), r#"["/server"]"#);
+    assert_eq!(inspect("{{json .Config.Healthcheck.Test}}"), r#"["CMD","/healthcheck"]"#);
+    assert_eq!(inspect("{{.Config.StopSignal}}"), "SIGTERM");
+    assert_eq!(inspect("{{json .Config.ExposedPorts}}"), r#"{"8080/tcp":{}}"#);
+    let label = |name: &str| {
+        inspect(&format!(r#"{{{{index .Config.Labels "org.opencontainers.image.{name}"}}}}"#))
+    };
+    assert_eq!(label("title"), "scratch-server");
+    assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(label("licenses"), "MIT OR Apache-2.0");
+    assert!(!label("description").is_empty());
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn a_confined_container_becomes_healthy_answers_and_stops_clean() {
+    let container = Container::run(&CONFINED);
+    container.wait_until_healthy();
+    for (target, body) in [("/", "Hello from Rust in Docker!\n"), ("/health", "healthy")] {
+        let mut client = Client::connect(container.address(8080));
+        let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let response = client.request(&request);
+        assert_eq!((response.status, response.body.as_str()), (200, body));
+    }
+    assert_eq!(container.stop(), "0");
+    assert_eq!(container.inspect("{{.State.OOMKilled}}"), "false");
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn the_probe_follows_the_servers_port() {
+    let container = Container::run(&[&["--env=PORT=9000"], &CONFINED[..]].concat());
+    container.wait_until_healthy();
+    let mut client = Client::connect(container.address(9000));
+    assert_eq!(client.request("GET / HTTP/1.1\r\nHost: test\r\n\r\n").status, 200);
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn the_probe_fails_on_an_unhealthy_path() {
+    let container = Container::run(&CONFINED);
+    container.wait_until_healthy();
+    let probe = docker_output(&["exec", &container.0, "/healthcheck", "/missing"]);
+    assert_eq!(probe.status.code(), Some(1));
+    let line = String::from_utf8(probe.stderr).expect("text");
+    assert!(line.contains("status 404") && line.lines().count() == 1, "{line}");
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn a_bad_value_ends_the_container_with_exit_code_2_and_one_line() {
+    let container = Container::run(&["--env=PORT=http"]);
+    let line = "error: PORT=\"http\": expected a number from 0 to 65535\n";
+    assert_eq!(container.end(), ("2".to_owned(), line.to_owned()));
+}
