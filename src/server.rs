@@ -21,7 +21,7 @@ use crate::connection;
 use crate::listener::{Listener, Peer};
 use crate::log;
 use crate::routes;
-use crate::slots::{Slot, Slots, until};
+use crate::slots::{Slots, until};
 
 /// How long to wait after an accept error that is the process's own, such as EMFILE.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -103,6 +103,7 @@ pub async fn serve(
     shutdown.await;
     shared.routes.drain();
     shared.enter(Stage::Stopping);
+    log::info(format_args!("Shutdown signal received, finishing requests..."));
     if !shutdown_delay.is_zero() {
         sleep(shutdown_delay).await;
     }
@@ -111,8 +112,9 @@ pub async fn serve(
     Ok(match timeout(shutdown_timeout, emptied).await {
         Ok(()) => Drained::Complete,
         Err(_) => {
+            let open = shared.slots.open();
             shared.enter(Stage::Over);
-            Drained::CutOff(shared.slots.open())
+            Drained::CutOff(open)
         }
     })
 }
@@ -193,41 +195,35 @@ async fn accept_until_draining(shared: &Arc<Shared>, listener: Listener) -> io::
         let Some(ready) = race(async { (draining.as_mut().await, None).1 }, ready).await else {
             break;
         };
-        // Without a slot there is nothing to accept for, so connections wait in the kernel.
-        let Some(slot) = shared.slots.reserve(|| shared.is_draining()).await else {
-            break;
-        };
         match ready?.try_io(|listener| listener.get_ref().accept()) {
             Err(_would_block) => exhausted = false,
-            Ok(accepted) => handle(shared, slot, accepted, &mut exhausted).await,
+            Ok(accepted) => handle(shared, accepted, &mut exhausted).await,
         }
     }
-    // What the kernel has accepted already is served, above the cap if need be: to those clients
-    // the connection is open and the request on its way.
+    // What the kernel has accepted already is served: to those clients the connection is open and
+    // the request on its way.
     loop {
         match listener.get_ref().accept() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            accepted => {
-                let slot = shared.slots.reserve_above_cap();
-                handle(shared, slot, accepted, &mut exhausted).await;
-            }
+            accepted => handle(shared, accepted, &mut exhausted).await,
         }
     }
 }
 
 async fn handle(
     shared: &Arc<Shared>,
-    slot: Slot,
     accepted: io::Result<(tokio::net::TcpStream, Peer)>,
     exhausted: &mut bool,
 ) {
     match accepted {
         Ok((stream, peer)) => {
+            // At the cap this is the connection that has to wait for another to make room. Not
+            // before accept: that anybody wants to connect is known only then.
+            let slot = shared.slots.reserve(|| shared.is_draining()).await;
             tokio::spawn(connection::serve(stream, peer, slot, shared.clone()));
         }
         Err(error) if is_of_one_connection(&error) => {}
         Err(error) => {
-            drop(slot);
             if !*exhausted {
                 *exhausted = true;
                 log::error(format_args!("cannot accept connections, waiting: {error}"));

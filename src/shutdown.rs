@@ -34,9 +34,6 @@ impl Signals {
     /// exit code that a shell would report: 128 + its number.
     pub async fn first(mut self) {
         poll_fn(|cx| self.poll_next(cx)).await;
-        log::info(format_args!(
-            "Shutdown signal received, finishing requests..."
-        ));
         tokio::spawn(async move {
             let kind = poll_fn(|cx| self.poll_next(cx)).await;
             log::warn(format_args!("second signal received, exiting at once"));

@@ -59,24 +59,16 @@ impl Slots {
     }
 
     /// Takes a slot, when there is one: where all are taken, the connection that is idle longest
-    /// is asked to leave, and where none is idle this waits, until `stop` says otherwise.
-    pub(crate) async fn reserve(self: &Arc<Self>, stop: impl Fn() -> bool) -> Option<Slot> {
-        if let Some(slot) = self.try_reserve() {
-            return Some(slot);
+    /// is asked to leave, and where none is idle this waits. When `above_cap` says so, it takes one
+    /// more.
+    pub(crate) async fn reserve(self: &Arc<Self>, above_cap: impl Fn() -> bool) -> Slot {
+        if let Some(slot) = self.try_reserve(above_cap()) {
+            return slot;
         }
         self.waiting.fetch_add(1, SeqCst);
-        let slot = until(&self.changed, || match stop() {
-            true => Some(None),
-            false => self.try_reserve().map(Some),
-        });
-        let slot = slot.await;
+        let slot = until(&self.changed, || self.try_reserve(above_cap())).await;
         self.waiting.fetch_sub(1, SeqCst);
         slot
-    }
-
-    /// Takes a slot above the cap, for a connection that the kernel had accepted already.
-    pub(crate) fn reserve_above_cap(self: &Arc<Self>) -> Slot {
-        self.take(&mut self.occupied())
     }
 
     /// Waits until `check` holds, which it may do after any change of a slot.
@@ -97,29 +89,26 @@ impl Slots {
         self.occupied().entries.len()
     }
 
-    fn try_reserve(self: &Arc<Self>) -> Option<Slot> {
+    fn try_reserve(self: &Arc<Self>, above_cap: bool) -> Option<Slot> {
         let mut occupied = self.occupied();
-        if occupied.entries.len() < self.max {
-            return Some(self.take(&mut occupied));
+        let open = occupied.entries.len();
+        if open >= self.max && !above_cap {
+            if open - occupied.asked >= self.max {
+                occupied.ask_longest_idle();
+            }
+            return None;
         }
-        if occupied.entries.len() - occupied.asked >= self.max {
-            occupied.ask_longest_idle();
-        }
-        None
-    }
-
-    fn take(self: &Arc<Self>, occupied: &mut Occupied) -> Slot {
         let entry = Arc::new(Entry {
-            index: AtomicUsize::new(occupied.entries.len()),
+            index: AtomicUsize::new(open),
             idle_since: AtomicU64::new(BUSY),
             asked: AtomicBool::new(false),
             waker: OnceLock::new(),
         });
         occupied.entries.push(entry.clone());
-        Slot {
+        Some(Slot {
             entry,
             slots: self.clone(),
-        }
+        })
     }
 
     fn occupied(&self) -> MutexGuard<'_, Occupied> {

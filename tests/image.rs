@@ -38,11 +38,17 @@ fn image() -> String {
 fn docker(arguments: &[&str]) -> String {
     let output = docker_output(arguments);
     assert!(output.status.success(), "docker {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
+    String::from_utf8(output.stdout)
+        .expect("text")
+        .trim_end()
+        .to_owned()
 }
 
 fn docker_output(arguments: &[&str]) -> Output {
-    Command::new("docker").args(arguments).output().expect("docker is on PATH")
+    Command::new("docker")
+        .args(arguments)
+        .output()
+        .expect("docker is on PATH")
 }
 
 fn inspect(format: &str) -> String {
@@ -54,7 +60,9 @@ struct Container(String);
 
 impl Container {
     fn run(options: &[&str]) -> Self {
-        Self(docker(&[&["run", "--detach"], options, &[&image()]].concat()))
+        Self(docker(
+            &[&["run", "--detach"], options, &[&image()]].concat(),
+        ))
     }
 
     fn inspect(&self, format: &str) -> String {
@@ -69,13 +77,19 @@ impl Container {
             if health == "running healthy" {
                 return;
             }
-            assert!(Instant::now() < deadline, "{health}: {}", self.inspect("{{json .State}}"));
+            assert!(
+                Instant::now() < deadline,
+                "{health}: {}",
+                self.inspect("{{json .State}}")
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
 
     fn address(&self, port: u16) -> SocketAddr {
-        docker(&["port", &self.0, &port.to_string()]).parse().expect("one address")
+        docker(&["port", &self.0, &port.to_string()])
+            .parse()
+            .expect("one address")
     }
 
     /// Stops it; Docker kills what takes a second.
@@ -110,7 +124,13 @@ impl Files {
         let archive = directory.join("image.tar");
         docker(&["export", "--output", path(&archive), &container.0]);
         let status = Command::new("tar")
-            .args(["--extract", "--file", path(&archive), "--directory", path(&directory)])
+            .args([
+                "--extract",
+                "--file",
+                path(&archive),
+                "--directory",
+                path(&directory),
+            ])
             .status();
         assert!(status.expect("tar is on PATH").success());
         fs::remove_file(archive).expect("the archive is there");
@@ -134,20 +154,35 @@ fn there_are_two_files_and_both_are_small_and_static() {
     let files = Files::copy("files");
     let mut names: Vec<_> = fs::read_dir(&files.0)
         .expect("the files")
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("text")
+        })
         // Mount points and files that Docker puts into every container.
         .filter(|name| !["dev", "etc", "proc", "sys", ".dockerenv"].contains(&name.as_str()))
         .collect();
     names.sort();
     assert_eq!(names, ["healthcheck", "server"]);
     for entry in fs::read_dir(files.0.join("etc")).expect("what Docker adds") {
-        let metadata = entry.expect("an entry").path().symlink_metadata().expect("metadata");
-        assert!(metadata.is_symlink() || metadata.len() == 0, "a file of the image's own in /etc");
+        let metadata = entry
+            .expect("an entry")
+            .path()
+            .symlink_metadata()
+            .expect("metadata");
+        assert!(
+            metadata.is_symlink() || metadata.len() == 0,
+            "a file of the image's own in /etc"
+        );
     }
     for name in names {
         assert_static_pie(&files.0.join(name));
     }
-    let probe = fs::metadata(files.0.join("healthcheck")).expect("metadata").len();
+    let probe = fs::metadata(files.0.join("healthcheck"))
+        .expect("metadata")
+        .len();
     assert!(probe <= MAX_PROBE, "{probe} bytes");
     let size: u64 = inspect("{{.Size}}").parse().expect("a number");
     assert!(size <= MAX_IMAGE, "{size} bytes");
@@ -158,11 +193,19 @@ fn there_are_two_files_and_both_are_small_and_static() {
 fn the_configuration_is_what_orchestrators_ask_for() {
     assert_eq!(inspect("{{.Config.User}}"), "65532:65532");
     assert_eq!(inspect("{{json .Config.Entrypoint}}"), r#"["/server"]"#);
-    assert_eq!(inspect("{{json .Config.Healthcheck.Test}}"), r#"["CMD","/healthcheck"]"#);
+    assert_eq!(
+        inspect("{{json .Config.Healthcheck.Test}}"),
+        r#"["CMD","/healthcheck"]"#
+    );
     assert_eq!(inspect("{{.Config.StopSignal}}"), "SIGTERM");
-    assert_eq!(inspect("{{json .Config.ExposedPorts}}"), r#"{"8080/tcp":{}}"#);
+    assert_eq!(
+        inspect("{{json .Config.ExposedPorts}}"),
+        r#"{"8080/tcp":{}}"#
+    );
     let label = |name: &str| {
-        inspect(&format!(r#"{{{{index .Config.Labels "org.opencontainers.image.{name}"}}}}"#))
+        inspect(&format!(
+            r#"{{{{index .Config.Labels "org.opencontainers.image.{name}"}}}}"#
+        ))
     };
     assert_eq!(label("title"), "scratch-server");
     assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
@@ -175,7 +218,10 @@ fn the_configuration_is_what_orchestrators_ask_for() {
 fn a_confined_container_becomes_healthy_answers_and_stops_clean() {
     let container = Container::run(&CONFINED);
     container.wait_until_healthy();
-    for (target, body) in [("/", "Hello from Rust in Docker!\n"), ("/health", "healthy")] {
+    for (target, body) in [
+        ("/", "Hello from Rust in Docker!\n"),
+        ("/health", "healthy"),
+    ] {
         let mut client = Client::connect(container.address(8080));
         let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
         let response = client.request(&request);
@@ -191,7 +237,12 @@ fn the_probe_follows_the_servers_port() {
     let container = Container::run(&[&["--env=PORT=9000"], &CONFINED[..]].concat());
     container.wait_until_healthy();
     let mut client = Client::connect(container.address(9000));
-    assert_eq!(client.request("GET / HTTP/1.1\r\nHost: test\r\n\r\n").status, 200);
+    assert_eq!(
+        client
+            .request("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            .status,
+        200
+    );
 }
 
 #[test]
@@ -202,7 +253,10 @@ fn the_probe_fails_on_an_unhealthy_path() {
     let probe = docker_output(&["exec", &container.0, "/healthcheck", "/missing"]);
     assert_eq!(probe.status.code(), Some(1));
     let line = String::from_utf8(probe.stderr).expect("text");
-    assert!(line.contains("status 404") && line.lines().count() == 1, "{line}");
+    assert!(
+        line.contains("status 404") && line.lines().count() == 1,
+        "{line}"
+    );
 }
 
 #[test]
