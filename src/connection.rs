@@ -30,7 +30,7 @@ use crate::listener::Peer;
 use crate::log::{self, Level};
 use crate::routes;
 use crate::server::Shared;
-use crate::slots::Slot;
+use crate::slots::{Entry, Slot};
 
 /// How long a quiet connection keeps its buffers: long enough that a client which sends one
 /// request after the other never waits for new ones.
@@ -61,7 +61,7 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
         } else {
             slot.stay();
         }
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::new(slot.entry()));
         let io = TokioIo::new(Io {
             stream,
             unparsed,
@@ -210,13 +210,11 @@ where
                 }
             }
             Phase::Head => {
-                slot.set_busy();
                 deadlines
                     .head
                     .get_or_insert_with(|| Instant::now() + limits.header_timeout);
             }
             Phase::Answering | Phase::Answered => {
-                slot.set_busy();
                 deadlines.head = None;
             }
         }
@@ -320,8 +318,8 @@ fn has_valid_host(request: &Request<Incoming>) -> bool {
 
 /// Where a connection stands, as hyper's reads, writes and calls tell. Only the connection's own
 /// task uses it; it is atomic because tasks have to be `Send`.
-#[derive(Default)]
 struct Progress {
+    entry: Arc<Entry>,
     phase: AtomicU8,
     /// Bytes were read since the last look.
     read: AtomicBool,
@@ -347,6 +345,18 @@ enum Phase {
 }
 
 impl Progress {
+    fn new(entry: Arc<Entry>) -> Self {
+        entry.set_busy();
+        Self {
+            entry,
+            phase: AtomicU8::new(Phase::Head as u8),
+            read: AtomicBool::new(false),
+            wrote: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            unread_body: AtomicBool::new(false),
+        }
+    }
+
     fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
             0 => Phase::Head,
@@ -384,6 +394,8 @@ impl AsyncRead for Io {
         if buf.filled().len() > before {
             self.progress.read.store(true, Relaxed);
             if self.progress.phase() == Phase::Quiet {
+                // Before the answer is out, after which the client may rely on it.
+                self.progress.entry.set_busy();
                 self.progress.enter(Phase::Head);
             }
         }

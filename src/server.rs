@@ -103,7 +103,9 @@ pub async fn serve(
     shutdown.await;
     shared.routes.drain();
     shared.enter(Stage::Stopping);
-    log::info(format_args!("Shutdown signal received, finishing requests..."));
+    log::info(format_args!(
+        "Shutdown signal received, finishing requests..."
+    ));
     if !shutdown_delay.is_zero() {
         sleep(shutdown_delay).await;
     }
@@ -125,6 +127,8 @@ impl Shared {
         http1
             // Deadlines are kept in `connection`, one timer for all of them.
             .header_read_timeout(None)
+            // A client may say that it is done and still wait for its answer.
+            .half_close(true)
             // The least that hyper allows: the size of the longest head, and of the buffers that
             // a client can make the server hold.
             .max_buf_size(8_192);

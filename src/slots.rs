@@ -33,7 +33,7 @@ struct Occupied {
 }
 
 /// One connection, as those who look for room see it.
-struct Entry {
+pub(crate) struct Entry {
     index: AtomicUsize,
     /// Microseconds from the epoch, or [`BUSY`].
     idle_since: AtomicU64,
@@ -144,6 +144,11 @@ impl Occupied {
 }
 
 impl Entry {
+    /// The connection has something to do, and will not be asked to leave.
+    pub(crate) fn set_busy(&self) {
+        self.idle_since.store(BUSY, SeqCst);
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
@@ -168,8 +173,9 @@ impl Slot {
         }
     }
 
-    pub(crate) fn set_busy(&self) {
-        self.entry.idle_since.store(BUSY, SeqCst);
+    /// What is left of the slot for those who only mark it.
+    pub(crate) fn entry(&self) -> Arc<Entry> {
+        self.entry.clone()
     }
 
     /// Whether somebody needs the slot.
@@ -179,7 +185,7 @@ impl Slot {
 
     /// Answers a request to leave with no: a request came in just then.
     pub(crate) fn stay(&self) {
-        self.set_busy();
+        self.entry.set_busy();
         let mut occupied = self.slots.occupied();
         if self.entry.asked.swap(false, SeqCst) {
             occupied.asked -= 1;
@@ -190,7 +196,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.set_busy();
+        self.entry.set_busy();
         let mut occupied = self.slots.occupied();
         let index = self.entry.index.load(SeqCst);
         occupied.entries.swap_remove(index);

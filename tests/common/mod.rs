@@ -246,6 +246,18 @@ impl Client {
         Ok(rest)
     }
 
+    /// Whether the server has closed, as far as the kernel knows by now.
+    pub fn is_closed(&self) -> bool {
+        self.0
+            .set_nonblocking(true)
+            .expect("sockets can be nonblocking");
+        let peeked = self.0.peek(&mut [0]);
+        self.0
+            .set_nonblocking(false)
+            .expect("sockets can be blocking");
+        matches!(peeked, Ok(0))
+    }
+
     /// Waits for an orderly close, with nothing before it.
     pub fn assert_closed(&mut self) {
         let rest = self.read_to_end().expect("an orderly close");
