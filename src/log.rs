@@ -8,14 +8,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Lines that may wait for the pipe; more are dropped and counted.
 const QUEUE: usize = 1_024;
 /// How long the exit of the process may wait for the pipe to take what is queued.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Off as u8);
 static WRITER: OnceLock<SyncSender<Message>> = OnceLock::new();
@@ -98,15 +98,20 @@ pub fn debug(message: fmt::Arguments<'_>) {
     log(Level::Debug, message);
 }
 
-/// Waits until the queue is written, or for a moment if nobody reads it.
+/// Waits until the queue is written, or for half a second if nobody reads it.
 pub fn flush() {
-    if let Some(writer) = WRITER.get() {
-        let (done, flushed) = sync_channel(1);
-        // A full queue has nobody reading it: there is nothing to wait for.
-        if writer.try_send(Message::Flush(done)).is_ok() {
-            let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
+    let Some(writer) = WRITER.get() else { return };
+    let deadline = Instant::now() + FLUSH_TIMEOUT;
+    let (done, flushed) = sync_channel(0);
+    let mut message = Message::Flush(done);
+    while let Err(TrySendError::Full(back)) = writer.try_send(message) {
+        if Instant::now() >= deadline {
+            return;
         }
+        message = back;
+        thread::sleep(Duration::from_millis(1));
     }
+    let _ = flushed.recv_timeout(deadline.saturating_duration_since(Instant::now()));
 }
 
 fn log(level: Level, message: fmt::Arguments<'_>) {
@@ -126,10 +131,14 @@ fn log(level: Level, message: fmt::Arguments<'_>) {
 
 fn write_queue(queue: &Receiver<Message>) {
     for message in queue {
-        match message {
-            Message::Line(line) => write(&line),
-            Message::Flush(done) => drop(done),
-        }
+        // Dropped when all before it is written, which is what the other end waits for.
+        let _flushed = match message {
+            Message::Line(line) => {
+                write(&line);
+                None
+            }
+            Message::Flush(done) => Some(done),
+        };
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             write(&format!("warning: {dropped} log lines dropped\n"));

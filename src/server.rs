@@ -1,5 +1,6 @@
 //! The accept loop, and the end of the server.
 
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
 use std::pin::pin;
@@ -87,6 +88,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<Drained> {
     let Limits {
+        max_connections,
         shutdown_delay,
         shutdown_timeout,
         ..
@@ -99,6 +101,10 @@ pub async fn serve(
             .spawn(move || event_loop.block_on(work(shared, listener)))?;
     }
     tokio::spawn(work(shared.clone(), listener));
+    log::info(format_args!(
+        "Ready: WORKERS={workers}, MAX_CONNECTIONS={max_connections}"
+    ));
+    warn_of_descriptor_limit(max_connections.get(), workers.get());
 
     shutdown.await;
     shared.routes.drain();
@@ -169,6 +175,26 @@ impl Shared {
 
     async fn draining(&self) {
         until(&self.stage_changed, || self.is_draining().then_some(())).await;
+    }
+}
+
+/// Says so when there can be no `max_connections`, which else shows only under load.
+fn warn_of_descriptor_limit(max_connections: usize, workers: usize) {
+    // Standard streams, listener and signal pipe; epoll twice, waker and signals of each worker.
+    let own = 6 + 4 * workers;
+    // std has no getrlimit(2), but proc(5) has its answer.
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let limit = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    if let Some(limit) = limit
+        && limit < max_connections + own
+    {
+        log::warn(format_args!(
+            "MAX_CONNECTIONS={max_connections} needs {} open files, and the limit is {limit}",
+            max_connections + own
+        ));
     }
 }
 

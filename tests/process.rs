@@ -141,20 +141,6 @@ fn an_address_that_cannot_be_bound_is_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn the_log_tells_start_ready_signal_and_end() {
-    let mut server = Server::start(&[]);
-    server.signal("TERM");
-    assert_eq!(server.exit().code(), Some(0));
-    assert_eq!(
-        server.remaining_lines(),
-        [
-            "Shutdown signal received, finishing requests...",
-            "All requests finished, exiting"
-        ]
-    );
-}
-
-#[test]
 fn sigint_stops_as_sigterm_does() {
     let mut server = Server::start(&[]);
     server.signal("INT");

@@ -9,7 +9,7 @@ use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ pub fn server_binary() -> PathBuf {
 pub struct Server {
     child: Child,
     lines: Receiver<String>,
+    stderr: Option<ChildStderr>,
     pub address: SocketAddr,
 }
 
@@ -47,30 +48,49 @@ impl Server {
         command
     }
 
-    /// Starts `command` and waits until it listens.
-    pub fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    /// Starts `command`, waits until it listens, and reads all that it logs.
+    pub fn spawn(command: Command) -> Self {
+        let mut server = Self::spawn_unread(command);
+        let stderr = BufReader::new(server.stderr());
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let _ = sender.send(line);
             }
         });
-        let mut server = Self {
-            child,
-            lines,
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-        };
-        let start = server.line("Starting server on ");
-        if let Some((_, address)) = start.rsplit_once('(') {
-            let address: SocketAddr = address.trim_end_matches(')').parse().expect("an address");
-            server.address.set_port(address.port());
-        }
+        server.lines = lines;
         server
+    }
+
+    /// Starts `command`, waits until it listens, and leaves the rest of its log in the pipe.
+    pub fn spawn_unread(mut command: Command) -> Self {
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut stderr = child.stderr.take().expect("stderr is piped");
+        let start = loop {
+            let line = read_line(&mut stderr);
+            if line.starts_with("Starting server on ") {
+                break line;
+            }
+        };
+        let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        if let Some((_, bound)) = start.rsplit_once('(') {
+            let bound: SocketAddr = bound.trim_end_matches(')').parse().expect("an address");
+            address.set_port(bound.port());
+        }
+        Self {
+            child,
+            lines: channel().1,
+            stderr: Some(stderr),
+            address,
+        }
+    }
+
+    /// What was not read of the log.
+    pub fn stderr(&mut self) -> ChildStderr {
+        self.stderr.take().expect("nobody reads stderr yet")
     }
 
     /// Waits for a log line that contains `part`, and gives it back.
@@ -106,11 +126,7 @@ impl Server {
 
     /// Sends the signal of this name, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([format!("-{name}"), self.pid().to_string()])
-            .status()
-            .expect("kill(1) runs");
-        assert!(status.success());
+        kill(name, self.pid());
     }
 
     /// Sends SIGTERM and waits until the server has taken it.
@@ -147,6 +163,30 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends the signal of this name, such as `TERM`, to a process.
+pub fn kill(name: &str, pid: u32) {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status();
+    assert!(status.expect("kill(1) runs").success());
+}
+
+/// Reads one line and nothing behind it.
+fn read_line(stream: &mut impl Read) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while stream.read(&mut byte).expect("the stream can be read") == 1 && byte != *b"\n" {
+        line.push(byte[0]);
+    }
+    assert_eq!(
+        byte,
+        *b"\n",
+        "the stream ended: {:?}",
+        String::from_utf8_lossy(&line)
+    );
+    String::from_utf8(line).expect("text")
 }
 
 /// A connection whose reads and writes all have a bound.

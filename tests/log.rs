@@ -1,0 +1,186 @@
+//! What the log says, and that it never stops the server.
+
+mod common;
+
+use std::env;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use common::Server;
+
+#[test]
+fn info_has_no_line_for_a_request() {
+    let mut server = Server::start(&[]);
+    server.get("/health");
+    server.get("/missing");
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    assert_eq!(
+        server.remaining_lines(),
+        [
+            "Ready: WORKERS=1, MAX_CONNECTIONS=1000",
+            "Shutdown signal received, finishing requests...",
+            "All requests finished, exiting",
+        ]
+    );
+}
+
+#[test]
+fn a_cap_above_the_descriptor_limit_is_warned_of_once() {
+    for (limit, warned) in [("1009", true), ("1010", false)] {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")])
+            .arg(common::server_binary())
+            .env_clear()
+            .env("LISTEN", "127.0.0.1:0");
+        let mut server = Server::spawn(command);
+        server.signal("TERM");
+        assert_eq!(server.exit().code(), Some(0));
+        let expected = format!(
+            "warning: MAX_CONNECTIONS=1000 needs 1010 open files, and the limit is {limit}"
+        );
+        let lines = server.remaining_lines();
+        let warnings = lines.iter().filter(|line| **line == expected).count();
+        assert_eq!(warnings, usize::from(warned), "{lines:?}");
+    }
+}
+
+#[test]
+fn debug_has_a_line_a_request_with_peer_and_escapes() {
+    let mut server = Server::start(&[("RUST_LOG", "debug")]);
+    for (request, line) in [
+        ("GET / HTTP/1.1", "GET \"/\" 200 27 bytes "),
+        (
+            "GET /health?token=secret HTTP/1.1",
+            "GET \"/health\" 200 7 bytes ",
+        ),
+        ("HEAD / HTTP/1.1", "HEAD \"/\" 200 0 bytes "),
+        ("POST /livez HTTP/1.1", "POST \"/livez\" 405 19 bytes "),
+        ("GET /a\"b HTTP/1.1", "GET \"/a\\\"b\" 404 10 bytes "),
+    ] {
+        let mut client = server.connect();
+        let peer = client.0.local_addr().expect("an address");
+        client.request(&format!("{request}\r\nHost: test\r\n\r\n"));
+        let logged = server.line(line);
+        let rest = logged.strip_prefix(line).expect("nothing stands before it");
+        let micros = rest
+            .strip_suffix(&format!(" us {peer}"))
+            .expect("the peer stands last");
+        assert!(micros.parse::<u64>().is_ok(), "{logged}");
+    }
+}
+
+#[test]
+fn debug_tells_why_a_connection_was_given_up() {
+    let variables = [("RUST_LOG", "debug"), ("HEADER_TIMEOUT", "100ms")];
+    let mut server = Server::start(&variables);
+    let mut client = server.connect();
+    client.send("GET / HT");
+    server.line(": request head not whole in time");
+    server.connect().send("nonsense\r\n\r\n");
+    server.line(": invalid HTTP");
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_stops_neither_the_server_nor_its_exit() {
+    let mut command = Server::command();
+    command
+        .env("LISTEN", "127.0.0.1:0")
+        .env("RUST_LOG", "debug");
+    let mut server = Server::spawn_unread(command);
+    let mut client = server.connect();
+    // Far more lines than a pipe holds, 64 KiB, and the queue behind it.
+    for _ in 0..10_000 {
+        let response = client.request("GET /livez HTTP/1.1\r\nHost: test\r\n\r\n");
+        assert_eq!(response.status, 200);
+    }
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    let mut log = String::new();
+    server.stderr().read_to_string(&mut log).expect("text");
+    assert!(
+        log.contains("GET \"/livez\" 200 "),
+        "the pipe kept what came first"
+    );
+}
+
+#[test]
+fn dropped_lines_are_counted() {
+    let mut command = Server::command();
+    command
+        .env("LISTEN", "127.0.0.1:0")
+        .env("RUST_LOG", "debug");
+    let mut server = Server::spawn_unread(command);
+    let mut client = server.connect();
+    let request = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
+    for _ in 0..10_000 {
+        client.request(request);
+    }
+    let mut stderr = server.stderr();
+    let reader = thread::spawn(move || {
+        let mut log = String::new();
+        stderr.read_to_string(&mut log).map(|_| log)
+    });
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    let log = reader.join().expect("the reader ends").expect("text");
+    let written = log.lines().filter(|line| line.starts_with("GET ")).count();
+    let dropped: usize = log
+        .lines()
+        .filter_map(|line| {
+            let count = line
+                .strip_prefix("warning: ")?
+                .strip_suffix(" log lines dropped")?;
+            Some(count.parse::<usize>().expect("a number"))
+        })
+        .sum();
+    assert_eq!(written + dropped, 10_000);
+    assert!(dropped > 0);
+}
+
+#[test]
+fn a_log_that_is_gone_does_not_stop_the_server() {
+    for level in ["info", "debug"] {
+        let mut command = Server::command();
+        command.env("LISTEN", "127.0.0.1:0").env("RUST_LOG", level);
+        let mut server = Server::spawn_unread(command);
+        drop(server.stderr());
+        for _ in 0..100 {
+            assert_eq!(server.get("/livez").status, 200);
+        }
+        server.signal("TERM");
+        assert_eq!(server.exit().code(), Some(0));
+    }
+}
+
+#[test]
+fn levels_below_info_say_nothing_of_a_good_life() {
+    for level in ["off", "error", "warn"] {
+        let path = env::temp_dir().join(format!("scratch-server-{level}-{}", std::process::id()));
+        let mut command = Server::command();
+        command
+            .env("LISTEN", format!("unix:{}", path.display()))
+            .env("RUST_LOG", level);
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        while UnixStream::connect(&path).is_err() {
+            assert!(
+                child.try_wait().expect("a child").is_none(),
+                "the server has ended"
+            );
+            thread::yield_now();
+        }
+        common::kill("TERM", child.id());
+        let output = child.wait_with_output().expect("the server ends");
+        assert_eq!(
+            (output.status.code(), output.stderr),
+            (Some(0), Vec::new()),
+            "{level}"
+        );
+    }
+}
