@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::config::Limits;
 use crate::listener::Peer;
 use crate::log::{self, Level};
 use crate::routes;
@@ -49,12 +50,15 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
     let accepted = Instant::now();
     // The first head's time runs from accept on, so a client that never says a word has no more.
     let mut head_deadline = Some(accepted + limits.header_timeout);
-    let mut timer = pin!(sleep_until(accepted + limits.header_timeout));
+    let mut idle_deadline = accepted + limits.header_timeout;
+    // Due at the first tick, as it will be once a byte is there: to set a timer to an earlier time
+    // wakes the event loop.
+    let mut timer = pin!(sleep_until(accepted + tick(limits)));
     let mut unparsed = Bytes::new();
     slot.set_idle(accepted);
     loop {
         if unparsed.is_empty() {
-            match first_byte(stream, timer.as_mut(), &slot, &shared).await {
+            match first_byte(stream, idle_deadline, timer.as_mut(), &slot, &shared).await {
                 Some(readable) => stream = readable,
                 None => return,
             }
@@ -92,7 +96,7 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
         let parts = http.into_parts();
         (stream, unparsed) = (parts.io.into_inner().stream, parts.read_buf);
         match end {
-            End::Quiet(since) => timer.as_mut().reset(since + limits.idle_timeout),
+            End::Quiet(since) => idle_deadline = since + limits.idle_timeout,
             End::Late => {
                 log::debug(format_args!("{peer}: request head not whole in time"));
                 // The socket's buffer is empty, or the peer would be a stalled one.
@@ -115,6 +119,7 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
 /// nothing if the peer closed, the timer ran out, or the connection has to go.
 async fn first_byte(
     stream: TcpStream,
+    deadline: Instant,
     mut timer: Pin<&mut Sleep>,
     slot: &Slot,
     shared: &Shared,
@@ -128,7 +133,13 @@ async fn first_byte(
         if let Poll::Ready(peeked) = stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
             return Poll::Ready(Some(peeked.is_ok_and(|bytes| bytes > 0)));
         }
-        timer.as_mut().poll(cx).map(|()| Some(false))
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(Some(false));
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     });
     match stays.await {
         Some(true) => Some(stream),
@@ -184,11 +195,11 @@ where
 {
     let limits = &shared.limits;
     let keep_buffers = KEEP_BUFFERS.min(limits.idle_timeout);
-    // Deadlines that begin between two ticks are seen at the second, before they can have passed.
-    let tick = keep_buffers
-        .min(limits.header_timeout)
-        .min(limits.write_timeout);
-    timer.as_mut().reset(Instant::now() + tick);
+    let tick = tick(limits);
+    let first_tick = Instant::now() + tick;
+    if timer.deadline() > first_tick {
+        timer.as_mut().reset(first_tick);
+    }
     poll_fn(|cx| {
         slot.register(cx.waker());
         if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
@@ -247,6 +258,15 @@ where
         Poll::Pending
     })
     .await
+}
+
+/// How often the deadlines of a connection with buffers are looked at. One that begins between two
+/// ticks is seen at the second, before it can have passed.
+fn tick(limits: &Limits) -> Duration {
+    KEEP_BUFFERS
+        .min(limits.idle_timeout)
+        .min(limits.header_timeout)
+        .min(limits.write_timeout)
 }
 
 /// Closes in stages (RFC 9112 section 9.6): to close a socket with unread bytes resets it, and the
