@@ -26,6 +26,9 @@ use crate::slots::{Slots, until};
 /// How long to wait after an accept error that is the process's own, such as EMFILE.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// When to compare `MAX_CONNECTIONS` with the limit on descriptors.
+const DESCRIPTOR_CHECK: Duration = Duration::from_millis(100);
+
 /// How the server ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
@@ -103,7 +106,11 @@ pub async fn serve(
     log::info(format_args!(
         "Ready: WORKERS={workers}, MAX_CONNECTIONS={max_connections}"
     ));
-    warn_of_descriptor_limit(max_connections.get(), workers.get());
+    tokio::spawn(async move {
+        // Later, because proc(5) takes a twentieth of the time to the first response.
+        sleep(DESCRIPTOR_CHECK).await;
+        warn_of_descriptor_limit(max_connections.get(), workers.get());
+    });
 
     shutdown.await;
     shared.routes.drain();
