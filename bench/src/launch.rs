@@ -1,0 +1,295 @@
+//! Starting the programs under test, and making sure that none outlives the benchmark.
+//!
+//! A program is started through this same executable (`LAUNCH`), which pins itself, asks the kernel
+//! to be killed with its parent, notes the time and execs. So the time of exec is taken in the
+//! process that execs, next to a small address space that is the same for every program, and
+//! nothing runs between fork and exec that would need `unsafe`.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::PathBuf,
+    process::{self, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Mutex, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{
+        Pid, PidfdFlags, Signal, getppid, kill_process_group, pidfd_open,
+        set_parent_process_death_signal,
+    },
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
+
+use crate::proc;
+
+const LAUNCH: &str = "__launch";
+const GUARD: &str = "__guard";
+
+/// One clock for every process of the machine, in nanoseconds.
+pub fn now() -> u64 {
+    nanos(ClockId::Monotonic)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Confines the calling thread, and what it starts from now on, to `cores`.
+pub fn pin(cores: &[usize]) {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|&core| set.set(core));
+    // Without it the figures are noisier, not wrong; the cores were taken from the allowed set.
+    let _ = sched_setaffinity(None, &set);
+}
+
+/// A program, its arguments and its whole environment.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub path: PathBuf,
+    pub args: Vec<OsString>,
+    pub env: Vec<(String, String)>,
+}
+
+impl Program {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.env.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// Which of the program's streams the caller reads; the others are `/dev/null`.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Capture {
+    Nothing,
+    Stdout,
+    Stderr,
+}
+
+/// The moment of exec.
+#[derive(Clone, Copy)]
+pub struct Exec {
+    pub at: u64,
+    /// Minor page faults of the launcher, which the kernel goes on counting from after exec.
+    pub faults_before: u64,
+    /// CPU nanoseconds of the launcher, likewise.
+    pub cpu_before: u64,
+}
+
+/// A started program. Dropping it kills it with all its descendants (they share a process group).
+pub struct Running {
+    child: process::Child,
+    report: UnixStream,
+    group: Pid,
+}
+
+impl Running {
+    pub fn start(program: &Program, cores: &[usize], capture: Capture) -> Result<Self> {
+        // The report comes over stdin: programs under test read nothing, but some are read from.
+        let (report, to_child) = UnixStream::pair()?;
+        let stream = |wanted| {
+            if capture == wanted {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            }
+        };
+        let child = Command::new(env::current_exe()?)
+            .arg(LAUNCH)
+            .arg(process::id().to_string())
+            .arg(
+                cores
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(","),
+            )
+            .arg(&program.path)
+            .args(&program.args)
+            .env_clear()
+            .envs(program.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::from(OwnedFd::from(to_child)))
+            .stdout(stream(Capture::Stdout))
+            .stderr(stream(Capture::Stderr))
+            .process_group(0)
+            .spawn()?;
+        let group = Pid::from_child(&child);
+        guard(&format!("+{}", child.id()));
+        report.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(Self {
+            child,
+            report,
+            group,
+        })
+    }
+
+    /// Waits for exec. Startup asks only after its measurement: the answer would wake this process
+    /// at the very moment that is being measured.
+    pub fn exec(&mut self) -> Result<Exec> {
+        let mut text = String::new();
+        self.report
+            .read_to_string(&mut text)
+            .context("no word from the launcher")?;
+        let numbers: Vec<u64> = text
+            .split_whitespace()
+            .map_while(|word| word.parse().ok())
+            .collect();
+        match numbers[..] {
+            [at, faults_before, cpu_before] => Ok(Exec {
+                at,
+                faults_before,
+                cpu_before,
+            }),
+            _ => bail!("could not exec: {text}"),
+        }
+    }
+
+    pub fn group(&self) -> Pid {
+        self.group
+    }
+
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    pub fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// When it ended and how, or `None` if it has not within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<Option<(u64, ExitStatus)>> {
+        let fd = pidfd_open(self.group, PidfdFlags::empty())?;
+        let limit = Timespec {
+            tv_sec: limit.as_secs() as i64,
+            tv_nsec: limit.subsec_nanos().into(),
+        };
+        if poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit))? == 0 {
+            return Ok(None);
+        }
+        let at = now();
+        Ok(Some((at, self.child.wait()?)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The group outlives its leader for as long as a descendant is in it.
+        let _ = kill_process_group(self.group, Signal::KILL);
+        let _ = self.child.wait();
+        guard(&format!("-{}", self.child.id()));
+    }
+}
+
+/// Runs the hidden roles of this executable. Returns when it was started as the benchmark itself.
+pub fn hidden_roles() {
+    let mut args = env::args_os().skip(1);
+    match args.next() {
+        Some(role) if role == LAUNCH => {
+            let error = launch(args.collect()).expect_err("exec only returns an error");
+            // Stdin is the report: whatever is not three numbers is an error.
+            let _ = fs::write("/proc/self/fd/0", format!("{error:#}"));
+            eprintln!("{error:#}");
+            process::exit(127);
+        }
+        Some(role) if role == GUARD => stand_guard(),
+        _ => {}
+    }
+}
+
+fn launch(args: Vec<OsString>) -> Result<()> {
+    let [parent, cores, program, args @ ..] = &args[..] else {
+        bail!("no program")
+    };
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have died before the line above.
+    if getppid().map(|pid| pid.as_raw_nonzero().to_string()) != parent.to_str().map(str::to_owned) {
+        bail!("the benchmark has ended");
+    }
+    let cores: Vec<usize> = cores
+        .to_string_lossy()
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .context("cores")?;
+    pin(&cores);
+
+    let mut report = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
+    rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
+    let mut command = Command::new(program);
+    command.args(args);
+    let faults = proc::faults(process::id())?;
+    writeln!(
+        report,
+        "{} {faults} {}",
+        now(),
+        nanos(ClockId::ProcessCPUTime)
+    )?;
+    let error = command.exec();
+    write!(report, "{error}")?;
+    bail!("{}: {error}", program.display())
+}
+
+/// Tells the guard, a process that outlives this one by a moment, which process groups there are.
+/// PDEATHSIG reaches the child alone; the guard ends its descendants (nginx's workers) as well,
+/// even when the benchmark is killed with SIGKILL.
+fn guard(line: &str) {
+    static GUARD_STDIN: OnceLock<Option<Mutex<ChildStdin>>> = OnceLock::new();
+    let stdin = GUARD_STDIN.get_or_init(|| {
+        let guard = Command::new(env::current_exe().ok()?)
+            .arg(GUARD)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            // Out of the terminal's group: Ctrl-C must not end it first.
+            .process_group(0)
+            .spawn();
+        guard.ok()?.stdin.map(Mutex::new)
+    });
+    if let Some(mut stdin) = stdin.as_ref().and_then(|stdin| stdin.lock().ok()) {
+        let _ = writeln!(stdin, "{line}");
+    }
+}
+
+fn stand_guard() -> ! {
+    let mut groups: Vec<i32> = Vec::new();
+    for line in BufReader::new(std::io::stdin())
+        .lines()
+        .map_while(Result::ok)
+    {
+        match (
+            line.get(..1),
+            line.get(1..).and_then(|pid| pid.parse().ok()),
+        ) {
+            (Some("+"), Some(pid)) => groups.push(pid),
+            (_, Some(pid)) => groups.retain(|&group| group != pid),
+            _ => {}
+        }
+    }
+    for group in groups.into_iter().filter_map(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    process::exit(0)
+}
