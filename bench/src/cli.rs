@@ -20,9 +20,13 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub healthcheck: Option<PathBuf>,
 
-    /// One more server (in `probe`: one more probe) to measure beside it; may be repeated.
+    /// One more server to measure beside it; may be repeated.
     #[arg(long = "variant", value_name = "NAME=PATH", value_parser = named_path)]
     pub variants: Vec<(String, PathBuf)>,
+
+    /// One more probe to measure beside it; may be repeated.
+    #[arg(long = "probe-variant", value_name = "NAME=PATH", value_parser = named_path)]
+    pub probe_variants: Vec<(String, PathBuf)>,
 
     /// Only the variants, and the peers that --peers names. The first is what the ratios refer to.
     #[arg(long)]
@@ -40,11 +44,20 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rounds: Option<u32>,
 
+    /// Keep-alive connections of the part `throughput`, each number a column.
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "1,32,256"
+    )]
+    pub connections: Vec<usize>,
+
     /// Seconds of load a sample.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: Option<u64>,
 
-    /// Requests a second of the latency figures.
+    /// Requests a second of the part `latency`.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
 
@@ -56,9 +69,14 @@ pub struct Options {
     #[arg(long, value_name = "CORE")]
     pub load_core: Option<usize>,
 
-    /// The image of the part `image`.
-    #[arg(long, value_name = "NAME", default_value = "scratch-server")]
-    pub image: String,
+    /// Images of the part `image`.
+    #[arg(
+        long = "image",
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        default_value = "scratch-server"
+    )]
+    pub images: Vec<String>,
 
     /// Where the JSON and the plots go, instead of bench/target/results.
     #[arg(long, value_name = "DIRECTORY")]
@@ -70,6 +88,8 @@ pub enum Part {
     All,
     Startup,
     Throughput,
+    Latency,
+    Workers,
     Memory,
     Shutdown,
     Probe,
@@ -77,10 +97,16 @@ pub enum Part {
 }
 
 impl Options {
+    pub fn is_all(&self) -> bool {
+        self.parts.contains(&Part::All)
+    }
+
     pub fn parts(&self) -> Vec<Part> {
         use Part::*;
-        if self.parts.contains(&All) {
-            return vec![Startup, Throughput, Memory, Shutdown, Probe, Image];
+        if self.is_all() {
+            return vec![
+                Startup, Throughput, Latency, Workers, Memory, Shutdown, Probe, Image,
+            ];
         }
         self.parts.clone()
     }
@@ -121,6 +147,6 @@ mod tests {
     #[test]
     fn all_means_every_part_once() {
         let options = Options::parse_from(["bench", "all", "startup"]);
-        assert_eq!(options.parts().len(), 6);
+        assert_eq!(options.parts().len(), 8);
     }
 }

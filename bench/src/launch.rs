@@ -24,8 +24,8 @@ use anyhow::{Context, Result, bail};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{
-        Pid, PidfdFlags, Signal, getppid, kill_process_group, pidfd_open,
-        set_parent_process_death_signal,
+        Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group,
+        pidfd_open, set_child_subreaper, set_parent_process_death_signal, waitpgid,
     },
     thread::{CpuSet, sched_setaffinity},
     time::{ClockId, clock_gettime},
@@ -98,6 +98,14 @@ pub struct Exec {
     pub faults_before: u64,
     /// CPU nanoseconds of the launcher, likewise.
     pub cpu_before: u64,
+}
+
+/// The end of a program.
+pub struct Ended {
+    pub at: u64,
+    /// Minor page faults, the launcher's included.
+    pub faults: u64,
+    pub status: ExitStatus,
 }
 
 /// A started program. Dropping it kills it with all its descendants (they share a process group).
@@ -180,8 +188,12 @@ impl Running {
         self.child.stderr.take()
     }
 
-    /// When it ended and how, or `None` if it has not within `limit`.
-    pub fn wait(&mut self, limit: Duration) -> Result<Option<(u64, ExitStatus)>> {
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(self.group, signal)?)
+    }
+
+    /// How it ended, or `None` if it has not within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<Option<Ended>> {
         let fd = pidfd_open(self.group, PidfdFlags::empty())?;
         let limit = Timespec {
             tv_sec: limit.as_secs() as i64,
@@ -191,7 +203,13 @@ impl Running {
             return Ok(None);
         }
         let at = now();
-        Ok(Some((at, self.child.wait()?)))
+        // Its counters can be read until it is waited for.
+        let faults = proc::faults(self.child.id())?;
+        Ok(Some(Ended {
+            at,
+            faults,
+            status: self.child.wait()?,
+        }))
     }
 }
 
@@ -200,8 +218,17 @@ impl Drop for Running {
         // The group outlives its leader for as long as a descendant is in it.
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait();
+        // Its descendants are children of the benchmark now (`adopt_orphans`).
+        while waitpgid(self.group, WaitOptions::empty()).is_ok() {}
         guard(&format!("-{}", self.child.id()));
     }
+}
+
+/// Makes this process the parent of what its children leave behind, so that killed workers are
+/// reaped here: in a container there may be no init to do it.
+pub fn adopt_orphans() {
+    // Any process but the kernel's 0 turns it on; without it, only zombies are at stake.
+    let _ = set_child_subreaper(Some(getpid()));
 }
 
 /// Runs the hidden roles of this executable. Returns when it was started as the benchmark itself.

@@ -354,6 +354,7 @@ impl Workshop {
         let musl = format!("{}-unknown-linux-musl", env::consts::ARCH);
         let installed =
             PathBuf::from(rustc(&["--print", "target-libdir", "--target", &musl])?.trim()).exists();
+        remove_leftovers(&bench.join("target"));
         let directory = bench
             .join("target")
             .join(format!("run-{}", std::process::id()));
@@ -422,7 +423,7 @@ impl Workshop {
         cargo
             .current_dir(directory)
             .args(args)
-            .arg("--quiet")
+            .args(["--quiet", "--locked"])
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_TARGET_DIR");
         run(&mut cargo)
@@ -432,6 +433,17 @@ impl Workshop {
 impl Drop for Workshop {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Of runs that were killed.
+fn remove_leftovers(target: &Path) {
+    for entry in fs::read_dir(target).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("run-"));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

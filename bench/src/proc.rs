@@ -45,7 +45,15 @@ pub fn memory(pid: u32, key: &str) -> Result<u64> {
 
 /// The sum over a group.
 pub fn total(group: Pid, measure: impl Fn(u32) -> Result<u64>) -> Result<u64> {
-    members(group)?.into_iter().map(measure).sum()
+    let leader = group.as_raw_nonzero().get() as u32;
+    let mut sum = measure(leader)?;
+    // The others may end while this looks at them: a process for each request.
+    sum += members(group)?
+        .into_iter()
+        .filter(|&pid| pid != leader)
+        .flat_map(measure)
+        .sum::<u64>();
+    Ok(sum)
 }
 
 // Numbered as in proc_pid_stat(5).

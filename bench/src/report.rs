@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     peers::Target,
+    plot,
     session::Session,
     stats::{Summary, paired_ratio},
+    verdict::Verdict,
 };
 
 /// The outcome of a part.
@@ -83,6 +85,7 @@ impl Metric {
             lower_quartile,
             upper_quartile,
             samples,
+            ..
         } = summary;
         let mut cell = figure(median);
         if samples > 1 && lower_quartile != upper_quartile {
@@ -95,7 +98,7 @@ impl Metric {
         {
             cell += &format!(
                 "\n×{:.3} [{:.3} {:.3}]",
-                ratio.median, ratio.lower_quartile, ratio.upper_quartile
+                ratio.median, ratio.low, ratio.high
             );
         }
         cell
@@ -115,7 +118,7 @@ pub fn figure(value: f64) -> String {
 
 pub fn show(measured: &Measured) -> String {
     let mut text = format!(
-        "{}: {}\nmedian [quartiles], × the first row, paired by round",
+        "{}: {}\nmedian [quartiles]; × the first row: median of the rounds' ratios [its 95% interval]",
         measured.part, measured.title
     );
     for metrics in &measured.tables {
@@ -150,22 +153,29 @@ fn table(metrics: &[Metric]) -> Table {
     table
 }
 
-/// Writes `<part>.json` for each part.
-pub fn write(session: &Session, parts: &[Measured]) -> Result<()> {
+/// Writes a JSON file for each part, the verdicts of a whole run, and the plots.
+pub fn write(session: &Session, parts: &[Measured], verdicts: &[Verdict]) -> Result<()> {
     let directory = session
         .options
         .out
         .clone()
         .unwrap_or_else(|| session.shop.bench.join("target/results"));
     fs::create_dir_all(&directory)?;
+    let pretty =
+        |value: &Value| Ok::<_, anyhow::Error>(serde_json::to_string_pretty(value)? + "\n");
     for part in parts {
-        let path = directory.join(part.part).with_extension("json");
         fs::write(
-            &path,
-            serde_json::to_string_pretty(&part_json(session, part))? + "\n",
+            directory.join(part.part).with_extension("json"),
+            pretty(&part_json(session, part))?,
         )?;
-        eprintln!("wrote {}", path.display());
     }
+    if session.options.is_all() {
+        fs::write(directory.join("verdict.json"), pretty(&json!(verdicts))?)?;
+    }
+    for (name, svg) in plot::all(session, parts)? {
+        fs::write(directory.join(name), svg)?;
+    }
+    eprintln!("wrote {}", directory.display());
     Ok(())
 }
 
@@ -189,10 +199,26 @@ fn part_json(session: &Session, measured: &Measured) -> Value {
     json!({
         "part": measured.part,
         "title": measured.title,
+        "machine": machine(),
         "targets": session.targets.iter().map(target_json).collect::<serde_json::Map<_, _>>(),
         "metrics": measured.tables.iter().flatten().map(metric).collect::<Vec<_>>(),
         "notes": measured.notes,
         "left_out": session.missing,
+    })
+}
+
+/// What figures depend on beside the programs.
+fn machine() -> Value {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    json!({
+        "cpu": model.map(|(_, name)| name),
+        "cpus": std::thread::available_parallelism().ok(),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").trim(),
     })
 }
 

@@ -9,7 +9,7 @@ use rustix::thread::sched_getaffinity;
 use crate::{
     cli::{Options, Part},
     client,
-    launch::{Capture, Running},
+    launch::{Capture, Running, adopt_orphans},
     peers::{PEERS, Setup, Target, Workshop, find},
     report::Metric,
 };
@@ -26,6 +26,11 @@ pub struct Session<'a> {
     pub healthcheck: Option<PathBuf>,
 }
 
+/// The name of the build that is measured by default.
+pub const PRODUCT: &str = "scratch-server";
+
+const MAX_FAILURES: usize = 3;
+
 /// Servers run on one core, load on another.
 #[derive(Clone)]
 pub struct Cores {
@@ -37,6 +42,7 @@ pub struct Cores {
 impl<'a> Session<'a> {
     pub fn prepare(options: &'a Options) -> Result<Self> {
         raise_descriptor_limit();
+        adopt_orphans();
         let mut session = Self {
             options,
             shop: Workshop::open()?,
@@ -79,16 +85,13 @@ impl<'a> Session<'a> {
             }
             Err(error) => {
                 self.missing
-                    .insert("scratch-server".to_owned(), format!("{error:#}"));
+                    .insert(PRODUCT.to_owned(), format!("{error:#}"));
             }
         }
     }
 
     fn find_targets(&mut self) -> Result<()> {
-        let product = self
-            .server
-            .clone()
-            .map(|path| ("scratch-server".to_owned(), path));
+        let product = self.server.clone().map(|path| (PRODUCT.to_owned(), path));
         let ours = product
             .into_iter()
             .chain(self.options.variants.iter().cloned());
@@ -178,47 +181,16 @@ impl<'a> Session<'a> {
         )
     }
 
-    /// Calls `sample` for each of the chosen targets in each round: A B C, B C A, C A B, ... so that
-    /// what disturbs the machine for a while disturbs all alike, and each follows each.
-    pub fn interleave(
+    /// `interleave` over the targets that can be measured.
+    pub fn each_target(
         &self,
         what: &str,
         rounds: usize,
-        chosen: impl Fn(&Target) -> bool,
-        mut sample: impl FnMut(usize, &Target) -> Result<()>,
+        able: impl Fn(&Target) -> bool,
+        sample: impl FnMut(usize, &Target) -> Result<()>,
     ) -> Vec<String> {
-        let chosen: Vec<&Target> = self
-            .targets
-            .iter()
-            .filter(|target| chosen(target))
-            .collect();
-        let progress =
-            ProgressBar::new((rounds * chosen.len()) as u64).with_prefix(what.to_owned());
-        let style = ProgressStyle::with_template("{prefix:32} {bar:30} {pos}/{len} {eta} {msg}");
-        progress.set_style(style.expect("the template is valid"));
-        let mut failures = BTreeMap::new();
-        for round in 0..rounds {
-            for turn in 0..chosen.len() {
-                let target = chosen[(round + turn) % chosen.len()];
-                progress.set_message(target.name.clone());
-                if let Err(error) = sample(round, target) {
-                    failures
-                        .entry(&target.name)
-                        .or_insert_with(Vec::new)
-                        .push(format!("{error:#}"));
-                }
-                progress.inc(1);
-            }
-        }
-        progress.finish_and_clear();
-        let note = |(name, errors): (&String, Vec<String>)| {
-            format!(
-                "{what}: {name} failed in {} of {rounds} rounds: {}",
-                errors.len(),
-                errors[0]
-            )
-        };
-        failures.into_iter().map(note).collect()
+        let able: Vec<&Target> = self.targets.iter().filter(|target| able(target)).collect();
+        interleave(what, rounds, &able, |target| &target.name, sample)
     }
 
     /// The load generator that saturates.
@@ -231,6 +203,48 @@ impl<'a> Session<'a> {
 pub struct Server {
     pub running: Running,
     pub port: u16,
+}
+
+/// Calls `sample` for each in each round: A B C, B C A, C A B, ... so that what disturbs the machine
+/// for a while disturbs all alike, and each follows each. Returns what failed.
+pub fn interleave<T>(
+    what: &str,
+    rounds: usize,
+    items: &[&T],
+    name: impl Fn(&T) -> &str,
+    mut sample: impl FnMut(usize, &T) -> Result<()>,
+) -> Vec<String> {
+    let progress = ProgressBar::new((rounds * items.len()) as u64).with_prefix(what.to_owned());
+    let style = ProgressStyle::with_template("{prefix:32} {bar:30} {pos}/{len} {eta} {msg}");
+    progress.set_style(style.expect("the template is valid"));
+    let mut failures: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for round in 0..rounds {
+        for turn in 0..items.len() {
+            let item = items[(round + turn) % items.len()];
+            progress.set_message(name(item).to_owned());
+            // One that fails may take its whole time limit each time.
+            if failures
+                .get(name(item))
+                .is_none_or(|failures| failures.len() < MAX_FAILURES)
+                && let Err(error) = sample(round, item)
+            {
+                failures
+                    .entry(name(item))
+                    .or_default()
+                    .push(format!("{error:#}"));
+            }
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    let note = |(name, errors): (&str, Vec<String>)| match errors.len() {
+        MAX_FAILURES => format!("{what}: {name} was given up: {}", errors[0]),
+        count => format!(
+            "{what}: {name} failed in {count} of {rounds} rounds: {}",
+            errors[0]
+        ),
+    };
+    failures.into_iter().map(note).collect()
 }
 
 impl Cores {
@@ -307,6 +321,36 @@ fn raise_descriptor_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounds_are_interleaved_and_rotated() {
+        let mut order = String::new();
+        let sample = |_, name: &&str| {
+            order.push_str(name);
+            Ok(())
+        };
+        let failed = interleave("test", 3, &[&"a", &"b", &"c"], |name| name, sample);
+        assert_eq!(order, "abcbcacab");
+        assert!(failed.is_empty());
+    }
+
+    #[test]
+    fn one_that_keeps_failing_is_given_up_and_the_others_go_on() {
+        let mut calls = BTreeMap::new();
+        let failed = interleave(
+            "test",
+            10,
+            &[&"good", &"bad"],
+            |name| name,
+            |_, &name| {
+                *calls.entry(name).or_insert(0) += 1;
+                ensure!(name == "good", "no answer");
+                Ok(())
+            },
+        );
+        assert_eq!(calls, BTreeMap::from([("good", 10), ("bad", MAX_FAILURES)]));
+        assert_eq!(failed, ["test: bad was given up: no answer"]);
+    }
 
     #[test]
     fn cpu_lists_hold_numbers_and_ranges() {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    path::Path,
     thread,
     time::Duration,
 };
@@ -33,7 +34,7 @@ pub fn measure(session: &Session) -> Result<Measured> {
     // What this thread starts begins on the core of servers: nothing has to migrate.
     pin(&[session.cores.server]);
     let rounds = session.options.rounds(101, 21);
-    notes.extend(session.interleave(
+    notes.extend(session.each_target(
         "startup by connecting",
         rounds,
         |_| true,
@@ -47,7 +48,7 @@ pub fn measure(session: &Session) -> Result<Measured> {
         },
     ));
     let announces = |target: &Target| target.traits.announces;
-    notes.extend(session.interleave(
+    notes.extend(session.each_target(
         "startup by log line",
         rounds.div_ceil(4),
         announces,
@@ -57,12 +58,16 @@ pub fn measure(session: &Session) -> Result<Measured> {
         },
     ));
     match find("strace") {
-        Ok(_) => notes.extend(session.interleave(
+        Ok(_) => notes.extend(session.each_target(
             "syscalls",
             1,
             |_| true,
             |round, target| {
-                syscalls.record(target, round, count_syscalls(session, target)? as f64);
+                syscalls.record(
+                    target,
+                    round,
+                    syscalls_to_first_200(session, target)? as f64,
+                );
                 Ok(())
             },
         )),
@@ -159,34 +164,54 @@ fn by_log_line(session: &Session, target: &Target) -> Result<f64> {
 }
 
 /// Until it rests after the first answer.
-fn count_syscalls(session: &Session, target: &Target) -> Result<usize> {
+fn syscalls_to_first_200(session: &Session, target: &Target) -> Result<usize> {
     let port = client::free_port()?;
-    let traced = program(session, target, port, false)?;
-    let log = session.directory(target).join("strace");
+    let program = program(session, target, port, false)?;
+    count_syscalls(
+        &program,
+        &session.directory(target).join("strace"),
+        &session.cores.all,
+        || {
+            client::wait_ready(port, LIMIT)?;
+            thread::sleep(Duration::from_millis(100));
+            Ok(())
+        },
+    )
+}
+
+/// Runs a program under strace until `done` returns, and counts its system calls.
+pub fn count_syscalls(
+    program: &Program,
+    log: &Path,
+    cores: &[usize],
+    done: impl FnOnce() -> Result<()>,
+) -> Result<usize> {
     let strace = Program {
         path: find("strace")?,
         args: Vec::new(),
-        env: traced.env,
+        env: program.env.clone(),
     }
     .args([
-        "-f".into(),
-        "-o".into(),
-        log.clone().into_os_string(),
-        traced.path.into_os_string(),
+        "-f".as_ref(),
+        "-o".as_ref(),
+        log.as_os_str(),
+        program.path.as_os_str(),
     ])
-    .args(traced.args);
-    let mut running = Running::start(&strace, &session.cores.all, Capture::Nothing)?;
-    client::wait_ready(port, LIMIT)?;
-    thread::sleep(Duration::from_millis(100));
-    // strace writes out its log when all that it traces has ended.
-    let strace = running.group();
-    let servers = proc::members(strace)?
-        .into_iter()
-        .filter_map(|pid| Pid::from_raw(pid as i32));
-    for server in servers.filter(|&pid| pid != strace) {
-        kill_process(server, Signal::KILL)?;
+    .args(&program.args);
+    let mut running = Running::start(&strace, cores, Capture::Nothing)?;
+    done()?;
+    // A server is killed; a program that ends by itself gets the time to.
+    if running.wait(Duration::from_millis(500))?.is_none() {
+        // strace writes out its log when all that it traces has ended.
+        let strace = running.group();
+        let traced = proc::members(strace)?
+            .into_iter()
+            .filter_map(|pid| Pid::from_raw(pid as i32));
+        for process in traced.filter(|&pid| pid != strace) {
+            kill_process(process, Signal::KILL)?;
+        }
+        running.wait(LIMIT)?.context("strace did not end")?;
     }
-    running.wait(LIMIT)?.context("strace did not end")?;
     Ok(syscalls(&fs::read_to_string(log)?))
 }
 

@@ -8,6 +8,10 @@ pub struct Summary {
     pub median: f64,
     pub lower_quartile: f64,
     pub upper_quartile: f64,
+    /// Where the median of endless samples lies with 95 % confidence. Of fewer than six samples no
+    /// such interval can be had: it is their range.
+    pub low: f64,
+    pub high: f64,
     pub samples: usize,
 }
 
@@ -16,7 +20,12 @@ impl Summary {
     pub fn of(samples: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = samples.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
+        // By order statistics: the number of samples below the true median is binomial.
+        let reach = 0.98 * (sorted.len() as f64).sqrt();
+        let below = (sorted.len() as f64 / 2.0 - reach).floor().max(0.0) as usize;
         Some(Self {
+            low: *sorted.get(below)?,
+            high: *sorted.get(sorted.len().checked_sub(below + 1)?)?,
             median: quantile(&sorted, 0.5)?,
             lower_quartile: quantile(&sorted, 0.25)?,
             upper_quartile: quantile(&sorted, 0.75)?,
@@ -71,6 +80,14 @@ mod tests {
     fn summary_of_one_is_itself_and_of_none_is_none() {
         assert_eq!(Summary::of([7.0]).unwrap().median, 7.0);
         assert_eq!(Summary::of([]), None);
+    }
+
+    #[test]
+    fn interval_of_the_median_narrows_with_the_samples() {
+        let summary = |count: u32| Summary::of((1..=count).map(f64::from)).unwrap();
+        assert_eq!((summary(5).low, summary(5).high), (1.0, 5.0));
+        // The table of the sign test: of 25 samples the 8th to the 18th.
+        assert_eq!((summary(25).low, summary(25).high), (8.0, 18.0));
     }
 
     #[test]
