@@ -1,14 +1,10 @@
 //! Starting the programs under test, and making sure that none outlives the benchmark.
 //!
-//! A program is started through this same executable (`LAUNCH`), which pins itself, asks the kernel
-//! to be killed with its parent, notes the time and execs. So the time of exec is taken in the
-//! process that execs, next to a small address space that is the same for every program, and
-//! nothing runs between fork and exec that would need `unsafe`.
+//! A program is started through the launcher, a small program that says when it execs.
 
 use std::{
     env,
     ffi::OsString,
-    fs,
     io::{BufRead, BufReader, Read, Write},
     os::{
         fd::OwnedFd,
@@ -20,12 +16,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{
-        Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group,
-        pidfd_open, set_child_subreaper, set_parent_process_death_signal, waitpgid,
+        Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, kill_process_group, pidfd_open,
+        set_child_subreaper, waitpgid,
     },
     thread::{CpuSet, sched_setaffinity},
     time::{ClockId, clock_gettime},
@@ -33,16 +29,11 @@ use rustix::{
 
 use crate::proc;
 
-const LAUNCH: &str = "__launch";
 const GUARD: &str = "__guard";
 
 /// One clock for every process of the machine, in nanoseconds.
 pub fn now() -> u64 {
-    nanos(ClockId::Monotonic)
-}
-
-fn nanos(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
+    let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
@@ -53,6 +44,9 @@ pub fn pin(cores: &[usize]) {
     // Without it the figures are noisier, not wrong; the cores were taken from the allowed set.
     let _ = sched_setaffinity(None, &set);
 }
+
+/// The launcher's path, set before anything is started.
+pub static LAUNCHER: OnceLock<PathBuf> = OnceLock::new();
 
 /// A program, its arguments and its whole environment.
 #[derive(Clone, Debug)]
@@ -94,10 +88,20 @@ pub enum Capture {
 #[derive(Clone, Copy)]
 pub struct Exec {
     pub at: u64,
-    /// Minor page faults of the launcher, which the kernel goes on counting from after exec.
-    pub faults_before: u64,
-    /// CPU nanoseconds of the launcher, likewise.
+    /// CPU nanoseconds of the launcher, which the kernel goes on counting from after exec.
     pub cpu_before: u64,
+    /// Minor page faults of the launcher, likewise.
+    pub faults_before: u64,
+}
+
+fn parse_report(text: &str) -> Result<Exec> {
+    let mut words = text.splitn(3, ' ');
+    let mut word = || words.next().context("too short");
+    Ok(Exec {
+        at: word()?.parse()?,
+        cpu_before: word()?.parse()?,
+        faults_before: proc::faults_of(word()?)?,
+    })
 }
 
 /// The end of a program.
@@ -126,8 +130,7 @@ impl Running {
                 Stdio::null()
             }
         };
-        let child = Command::new(env::current_exe()?)
-            .arg(LAUNCH)
+        let child = Command::new(LAUNCHER.get().context("the launcher is built first")?)
             .arg(process::id().to_string())
             .arg(
                 cores
@@ -162,18 +165,7 @@ impl Running {
         self.report
             .read_to_string(&mut text)
             .context("no word from the launcher")?;
-        let numbers: Vec<u64> = text
-            .split_whitespace()
-            .map_while(|word| word.parse().ok())
-            .collect();
-        match numbers[..] {
-            [at, faults_before, cpu_before] => Ok(Exec {
-                at,
-                faults_before,
-                cpu_before,
-            }),
-            _ => bail!("could not exec: {text}"),
-        }
+        parse_report(&text).with_context(|| format!("could not exec: {text}"))
     }
 
     pub fn group(&self) -> Pid {
@@ -231,53 +223,11 @@ pub fn adopt_orphans() {
     let _ = set_child_subreaper(Some(getpid()));
 }
 
-/// Runs the hidden roles of this executable. Returns when it was started as the benchmark itself.
-pub fn hidden_roles() {
-    let mut args = env::args_os().skip(1);
-    match args.next() {
-        Some(role) if role == LAUNCH => {
-            let error = launch(args.collect()).expect_err("exec only returns an error");
-            // Stdin is the report: whatever is not three numbers is an error.
-            let _ = fs::write("/proc/self/fd/0", format!("{error:#}"));
-            eprintln!("{error:#}");
-            process::exit(127);
-        }
-        Some(role) if role == GUARD => stand_guard(),
-        _ => {}
+/// Runs the guard if that is what this process was started for.
+pub fn stand_guard_if_asked() {
+    if env::args_os().nth(1).is_some_and(|role| role == GUARD) {
+        stand_guard();
     }
-}
-
-fn launch(args: Vec<OsString>) -> Result<()> {
-    let [parent, cores, program, args @ ..] = &args[..] else {
-        bail!("no program")
-    };
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It may have died before the line above.
-    if getppid().map(|pid| pid.as_raw_nonzero().to_string()) != parent.to_str().map(str::to_owned) {
-        bail!("the benchmark has ended");
-    }
-    let cores: Vec<usize> = cores
-        .to_string_lossy()
-        .split(',')
-        .map(str::parse)
-        .collect::<Result<_, _>>()
-        .context("cores")?;
-    pin(&cores);
-
-    let mut report = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
-    rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
-    let mut command = Command::new(program);
-    command.args(args);
-    let faults = proc::faults(process::id())?;
-    writeln!(
-        report,
-        "{} {faults} {}",
-        now(),
-        nanos(ClockId::ProcessCPUTime)
-    )?;
-    let error = command.exec();
-    write!(report, "{error}")?;
-    bail!("{}: {error}", program.display())
 }
 
 /// Tells the guard, a process that outlives this one by a moment, which process groups there are.
@@ -319,4 +269,20 @@ fn stand_guard() -> ! {
         let _ = kill_process_group(group, Signal::KILL);
     }
     process::exit(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_is_three_figures_or_an_error_that_says_why() {
+        let exec = parse_report("17 23 9 (a b) R 1 9 9 0 -1 0 138 0 0").unwrap();
+        assert_eq!(
+            (exec.at, exec.cpu_before, exec.faults_before),
+            (17, 23, 138)
+        );
+        assert!(parse_report("No such file or directory (os error 2)").is_err());
+        assert!(parse_report("").is_err());
+    }
 }

@@ -28,7 +28,7 @@ use clap::Parser;
 use cli::{Options, Part};
 
 fn main() -> ExitCode {
-    launch::hidden_roles();
+    launch::stand_guard_if_asked();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use crate::launch::Program;
+use crate::launch::{LAUNCHER, Program};
 
 /// A server that can be started.
 pub struct Target {
@@ -159,28 +159,7 @@ fn rust(shop: &Workshop, name: &str, krate: &str, libc: Libc) -> Result<Target> 
             shop.host_target.clone()
         }
     };
-    let package = format!("peer-{krate}");
-    shop.cargo(
-        &shop.bench,
-        &[
-            "build",
-            "--profile",
-            "peer",
-            "--package",
-            &package,
-            "--target",
-            &target,
-        ],
-    )?;
-    let binary = shop.keep(
-        name,
-        &shop
-            .bench
-            .join("target")
-            .join(&target)
-            .join("peer")
-            .join(&package),
-    )?;
+    let binary = shop.keep(name, &shop.build_rust(&format!("peer-{krate}"), &target)?)?;
     Ok(Target {
         name: name.to_owned(),
         role: Role::Peer,
@@ -359,12 +338,15 @@ impl Workshop {
             .join("target")
             .join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
-        Ok(Self {
+        let shop = Self {
             bench,
             directory,
             musl_target: if installed { musl } else { host_target.clone() },
             host_target,
-        })
+        };
+        let launcher = shop.keep("launcher", &shop.build_rust("launcher", &shop.musl_target)?)?;
+        LAUNCHER.set(launcher).expect("there is one workshop");
+        Ok(shop)
     }
 
     /// Builds both of the product's binaries as the image does, and says where they are.
@@ -382,6 +364,26 @@ impl Workshop {
         )?;
         let built = root.join("target").join(&self.musl_target).join("release");
         Ok((built.join("server"), built.join("healthcheck")))
+    }
+
+    /// Builds a package of the benchmark's own workspace.
+    pub fn build_rust(&self, package: &str, target: &str) -> Result<PathBuf> {
+        let args = [
+            "build",
+            "--profile",
+            "peer",
+            "--package",
+            package,
+            "--target",
+            target,
+        ];
+        self.cargo(&self.bench, &args)?;
+        Ok(self
+            .bench
+            .join("target")
+            .join(target)
+            .join("peer")
+            .join(package))
     }
 
     /// Copies a binary to where no build replaces it.

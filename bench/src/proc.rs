@@ -34,7 +34,12 @@ pub fn cpu(pid: u32) -> Result<u64> {
 
 /// Minor page faults.
 pub fn faults(pid: u32) -> Result<u64> {
-    field(&stat(pid)?, MINFLT)
+    faults_of(&stat(pid)?)
+}
+
+/// The same, of a `stat` that was read already.
+pub fn faults_of(stat: &str) -> Result<u64> {
+    field(stat, MINFLT)
 }
 
 /// `Pss`, `Rss`, ... of `smaps_rollup`, in bytes.
