@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
+    path::Path,
     process::Command,
     time::Duration,
 };
@@ -18,6 +19,8 @@ use crate::{
 };
 
 pub const BINARIES: &str = "both binaries";
+/// What the names of containers start with; the benchmark's process id follows.
+const CONTAINER: &str = "scratch-server-bench-";
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub fn measure(session: &Session) -> Result<Measured> {
@@ -52,6 +55,9 @@ pub fn measure(session: &Session) -> Result<Measured> {
             }
             Err(error) => notes.push(format!("{image}: {error:#}")),
         }
+    }
+    if !found.is_empty() {
+        remove_leftovers()?;
     }
     let rounds = session.options.rounds(11, 3);
     notes.extend(interleave(
@@ -153,6 +159,21 @@ fn run(session: &Session, image: &str, round: usize) -> Result<(f64, Option<f64>
     Ok((answered, Some((healthy - start) as f64 / 1e6)))
 }
 
+/// Of runs that were killed: a container belongs to the engine, and ends with nobody.
+fn remove_leftovers() -> Result<()> {
+    let filter = format!("name=^{CONTAINER}");
+    for name in docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])?.lines() {
+        let pid = name
+            .strip_prefix(CONTAINER)
+            .and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            drop(Container(name.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Dropping it removes it.
 struct Container(String);
 
 impl Drop for Container {
