@@ -219,6 +219,10 @@ where
         if progress.read.swap(false, Relaxed) {
             quiet_since = None;
         }
+        if slot.asked() && progress.phase() != Phase::Quiet {
+            // Somebody else can go at once.
+            slot.stay();
+        }
         match progress.phase() {
             Phase::Head => {
                 head_deadline.get_or_insert_with(|| Instant::now() + limits.header_timeout);

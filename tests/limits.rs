@@ -113,18 +113,20 @@ fn a_kept_connection_outlives_the_header_timeout_and_its_buffers() {
 #[test]
 fn a_later_head_has_its_time_from_its_first_byte() {
     let server = Server::start(&[("HEADER_TIMEOUT", "200ms")]);
-    let mut kept = server.connect();
-    kept.request(GET);
-    kept.send("GET / HTTP/1.1\r\n");
-    assert_eq!(kept.response().status, 408);
-    kept.assert_closed();
+    beside_another_client(&server, || {
+        let mut kept = server.connect();
+        kept.request(GET);
+        kept.send("GET / HTTP/1.1\r\n");
+        assert_eq!(kept.response().status, 408);
+        kept.assert_closed();
 
-    let mut pipelined = server.connect();
-    pipelined.send([GET, GET, "GET / HTTP/1.1\r\n"].concat());
-    assert_eq!(pipelined.response().status, 200);
-    assert_eq!(pipelined.response().status, 200);
-    assert_eq!(pipelined.response().status, 408);
-    pipelined.assert_closed();
+        let mut pipelined = server.connect();
+        pipelined.send([GET, GET, "GET / HTTP/1.1\r\n"].concat());
+        assert_eq!(pipelined.response().status, 200);
+        assert_eq!(pipelined.response().status, 200);
+        assert_eq!(pipelined.response().status, 408);
+        pipelined.assert_closed();
+    });
 }
 
 #[test]
