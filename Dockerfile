@@ -1,5 +1,5 @@
 # The image: two static binaries and nothing else. Build with `docker build -t scratch-server .`
-# Others, with `--target`: healthcheck (the probe alone), debian and debug (a larger base).
+# Others, with `--target`: healthcheck (the probe alone), debian and debug (a larger base), dev.
 
 # Pinned by version for people and by digest for machines. Any image with this Rust, a C compiler
 # to link with and a musl target will do: `--build-arg RUST_IMAGE=...`
@@ -72,6 +72,14 @@ COPY --link --from=debian-files / /
 
 FROM server AS debug
 COPY --link --from=debug-files / /
+
+# For compose.dev.yaml: the sources, compiled and run when a container starts.
+FROM ${RUST_IMAGE} AS dev
+WORKDIR /build
+COPY . .
+# The build cache gives a file that is as it once was the time of change that it had then, and cargo
+# would take an older one for unchanged: hence touch. What does not compile waits for the next save.
+CMD ["sh", "-c", "touch src/lib.rs endpoint/src/lib.rs && cargo build && exec cargo run --quiet || exec tail -f /dev/null"]
 
 # The default.
 FROM server
