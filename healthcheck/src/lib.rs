@@ -14,10 +14,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use rustix::fd::BorrowedFd;
+use core::mem::ManuallyDrop;
 
-use crate::options::{Options, Stop};
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+
+use crate::options::{Action, Options};
 use crate::probe::{PAUSE, Timer, attempt};
+use crate::report::write;
 
 pub mod options;
 mod probe;
@@ -31,23 +35,19 @@ const VERSION: &[u8] = concat!("healthcheck ", env!("CARGO_PKG_VERSION"), "\n").
 const HELP: &[u8] = b"\
 Usage: healthcheck [OPTION]... [TARGET]
 
-Exits with 0 if TARGET is healthy, else with 1 and one line that says why.
+TARGET: the server that LISTEN and PORT describe, at /health, or
+  /PATH                      the same server, another path
+  http://HOST[:PORT][/PATH]  an IPv4 address, [IPv6] or localhost
+  unix:/SOCKET[:/PATH]
+  tcp://HOST:PORT            connect only
 
-TARGET is one of
-  (none)                      the server that LISTEN and PORT describe, at /health
-  /PATH                       the same server, another path
-  http://HOST[:PORT][/PATH]   HOST is an IPv4 address, an [IPv6] address or localhost
-  unix:/SOCKET[:/PATH]        HTTP over a unix socket
-  tcp://HOST:PORT             connect only
-
-  --timeout DURATION      for one attempt, such as 500ms, 3s or 1m (default: 3s,
-                          or HEALTHCHECK_TIMEOUT)
-  --wait DURATION         try again until healthy or the time is up
-  --status LIST           the statuses that are healthy (default: 200-299)
-  --header 'Name: value'  may be repeated; replaces a header of the same name
-  --method METHOD         GET or HEAD (default: GET)
-  --body TEXT             TEXT must be in the first 64 KiB of the body
-  --verbose               a line when healthy too, and one for each failed attempt
+  --timeout TIME   for one attempt: 500ms, 3s, 1m (3s, or HEALTHCHECK_TIMEOUT)
+  --wait TIME      try again until healthy
+  --status LIST    what is healthy (200-299)
+  --header FIELD   'Name: value', repeatable
+  --method METHOD  GET or HEAD
+  --body TEXT      to be in the first 64 KiB
+  --verbose        report each attempt
   --help, --version
 ";
 
@@ -78,56 +78,49 @@ pub fn run<'a>(
     variable: impl Fn(&str) -> Option<&'a [u8]>,
     streams: Streams<'_>,
 ) -> Outcome {
-    match Options::parse(arguments, variable) {
-        Ok(options) => probe(&options, streams),
-        Err(Stop::Help) => streams.healthy(HELP),
-        Err(Stop::Version) => streams.healthy(VERSION),
-        Err(Stop::Invalid(invalid)) => streams.unhealthy(report::invalid(&invalid).as_bytes()),
+    let mut options = Options::default();
+    if let Err(rule) = options.read(arguments, variable) {
+        report::invalid(streams.errors, &options.subject, rule);
+        return Outcome::Unhealthy;
     }
+    match options.action {
+        Action::Probe => {
+            return probe(&options, streams).unwrap_or_else(|_| {
+                write(streams.errors, b"healthcheck: cannot start a timer\n");
+                Outcome::Unhealthy
+            });
+        }
+        Action::Help => write(streams.output, HELP),
+        Action::Version => write(streams.output, VERSION),
+    }
+    Outcome::Healthy
 }
 
-fn probe(options: &Options<'_>, streams: Streams<'_>) -> Outcome {
-    const NO_TIMER: &[u8] = b"healthcheck: cannot start a timer\n";
-    let limit = options.wait.unwrap_or(options.timeout);
-    let Ok(timer) = Timer::start(limit) else {
-        return streams.unhealthy(NO_TIMER);
+fn probe(options: &Options<'_>, streams: Streams<'_>) -> Result<Outcome, Errno> {
+    let limit = if options.wait == 0 {
+        options.timeout
+    } else {
+        options.wait
     };
-    let report = |result| report::verdict(options, limit.saturating_sub(timer.left()), result);
+    // The process ends, and that closes it.
+    let timer = ManuallyDrop::new(Timer::start(limit)?);
     loop {
-        let result = if options.wait.is_some() {
-            let Ok(timer) = Timer::start(options.timeout.min(timer.left())) else {
-                return streams.unhealthy(NO_TIMER);
-            };
-            attempt(options, &timer)
-        } else {
-            attempt(options, &timer)
+        let own = match options.wait {
+            0 => None,
+            _ => Some(Timer::start(options.timeout.min(timer.left()))?),
         };
-        match result {
-            Ok(_) if !options.verbose => return Outcome::Healthy,
-            Ok(_) => return streams.healthy(report(result).as_bytes()),
-            Err(_) if options.wait.is_some() && timer.pause(PAUSE).is_ok() => {
-                if options.verbose {
-                    streams.unhealthy(report(result).as_bytes());
-                }
-            }
-            Err(_) => return streams.unhealthy(report(result).as_bytes()),
+        let result = attempt(options, own.as_ref().unwrap_or(&timer));
+        let (stream, outcome) = match result {
+            Ok(_) => (streams.output, Outcome::Healthy),
+            Err(_) => (streams.errors, Outcome::Unhealthy),
+        };
+        let is_last = result.is_ok() || options.wait == 0 || timer.pause(PAUSE).is_err();
+        if options.verbose || (is_last && result.is_err()) {
+            let elapsed = limit.saturating_sub(timer.left());
+            report::verdict(stream, options, elapsed, result);
+        }
+        if is_last {
+            return Ok(outcome);
         }
     }
-}
-
-impl Streams<'_> {
-    fn healthy(self, text: &[u8]) -> Outcome {
-        write(self.output, text);
-        Outcome::Healthy
-    }
-
-    fn unhealthy(self, text: &[u8]) -> Outcome {
-        write(self.errors, text);
-        Outcome::Unhealthy
-    }
-}
-
-fn write(stream: BorrowedFd<'_>, text: &[u8]) {
-    // Whoever was to read it may be gone; the outcome stands.
-    let _ = rustix::io::write(stream, text);
 }

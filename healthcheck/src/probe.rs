@@ -1,9 +1,11 @@
 //! One attempt: connect, send, receive, each no longer than the timer allows.
 
-use core::mem::MaybeUninit;
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use core::time::Duration;
+use core::ffi::CStr;
+use core::mem::{self, MaybeUninit};
+use core::net::SocketAddr;
+use core::num::NonZeroU16;
 
+use endpoint::{MAX_UNIX_PATH, parse_host, split_at_first};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{self, Errno};
@@ -16,28 +18,17 @@ use rustix::time::{
 };
 
 use crate::options::Options;
-use crate::response::{Fault, Response};
-use crate::target::Peer;
+use crate::response::{Fault, Response, is_named};
+use crate::target::{LOCALHOST, Target};
 use crate::text::Text;
 
 /// Why an attempt failed, and while doing what.
 #[derive(Clone, Copy)]
-pub(crate) struct Failure {
-    pub(crate) phase: &'static str,
-    pub(crate) cause: Cause,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum Cause {
-    TimedOut,
-    Os(Errno),
+pub(crate) enum Failure {
+    Connect(Errno),
+    Send(Errno),
+    Receive(Errno),
     Answer(Fault),
-}
-
-impl From<Errno> for Cause {
-    fn from(errno: Errno) -> Self {
-        Self::Os(errno)
-    }
 }
 
 /// A deadline that the kernel keeps: a descriptor that turns readable when the time is up, watched
@@ -45,180 +36,213 @@ impl From<Errno> for Cause {
 pub(crate) struct Timer(OwnedFd);
 
 impl Timer {
-    /// Starts a timer that ends after `duration`.
-    pub(crate) fn start(duration: Duration) -> Result<Self, Errno> {
+    /// Starts a timer that ends after so many milliseconds.
+    pub(crate) fn start(millis: u32) -> Result<Self, Errno> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
         let once = Itimerspec {
             it_interval: Timespec::default(),
             // Zero would never end.
-            it_value: timespec(duration.max(Duration::from_nanos(1))),
+            it_value: timespec(millis.max(1)),
         };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
         Ok(Self(timer))
     }
 
-    /// The time that is left: zero once it is up.
-    pub(crate) fn left(&self) -> Duration {
-        timerfd_gettime(&self.0).map_or(Duration::ZERO, |timer| {
+    /// The milliseconds that are left: zero once the time is up.
+    pub(crate) fn left(&self) -> u32 {
+        timerfd_gettime(&self.0).map_or(0, |timer| {
             let Timespec { tv_sec, tv_nsec } = timer.it_value;
-            Duration::from_secs(tv_sec as u64) + Duration::from_nanos(tv_nsec as u64)
+            // At most 24 hours, so it fits.
+            tv_sec as u32 * 1000 + tv_nsec as u32 / 1_000_000
         })
     }
 
-    /// Waits until `fd` is ready for `events` or has failed.
-    fn wait(&self, fd: &OwnedFd, events: PollFlags) -> Result<(), Cause> {
+    /// Waits until `fd` is ready for `events` or has failed, and returns which; none of them if a
+    /// signal came. An error if the time is up before.
+    fn wait(&self, fd: &OwnedFd, events: PollFlags) -> Result<PollFlags, Errno> {
+        self.poll(fd, events, None)
+    }
+
+    /// Does nothing for so many milliseconds. An error if the time is up before.
+    pub(crate) fn pause(&self, millis: u32) -> Result<PollFlags, Errno> {
+        self.poll(&self.0, PollFlags::empty(), Some(&timespec(millis)))
+    }
+
+    fn poll(
+        &self,
+        fd: &OwnedFd,
+        events: PollFlags,
+        limit: Option<&Timespec>,
+    ) -> Result<PollFlags, Errno> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(fd, events)];
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => {}
-            result => drop(result?),
+        match poll(&mut fds, limit) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
         }
         if fds[0].revents().is_empty() {
-            Ok(())
+            Ok(fds[1].revents())
         } else {
-            Err(Cause::TimedOut)
-        }
-    }
-
-    /// Does nothing for `pause`; an error if the time is up before.
-    pub(crate) fn pause(&self, pause: Duration) -> Result<(), Cause> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        match poll(&mut fds, Some(&timespec(pause))) {
-            Ok(0) | Err(Errno::INTR) => Ok(()),
-            _ => Err(Cause::TimedOut),
+            Err(Errno::TIMEDOUT)
         }
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+fn timespec(millis: u32) -> Timespec {
     Timespec {
-        tv_sec: duration.as_secs() as i64,
-        tv_nsec: duration.subsec_nanos().into(),
+        tv_sec: (millis / 1000).into(),
+        tv_nsec: (millis % 1000 * 1_000_000).into(),
     }
 }
 
-/// How long to leave a peer alone that is not ready yet.
-pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+/// How many milliseconds to leave a peer alone that is not ready yet.
+pub(crate) const PAUSE: u32 = 100;
 
 /// Probes once: the status of a healthy answer, or `None` where connecting is all that was asked.
+// Not inlined: 160 bytes less.
+#[inline(never)]
 pub(crate) fn attempt(options: &Options<'_>, timer: &Timer) -> Result<Option<u16>, Failure> {
-    let failure = |phase| move |cause| Failure { phase, cause };
-    let socket = connect_peer(options.target.peer, timer).map_err(failure("connect"))?;
-    let Some(path) = options.target.path else {
+    let socket = connect_target(&options.target, timer).map_err(Failure::Connect)?;
+    let result = exchange(&socket, options, timer);
+    if result.is_ok() {
+        // The process ends, and that closes it.
+        mem::forget(socket);
+    }
+    result
+}
+
+fn exchange(
+    socket: &OwnedFd,
+    options: &Options<'_>,
+    timer: &Timer,
+) -> Result<Option<u16>, Failure> {
+    if options.target.path.is_empty() {
         return Ok(None);
-    };
-    let sent = send(&socket, request(options, path).as_bytes(), timer);
-    // A peer may answer and close before it has read the request, so the answer counts first.
-    let received = receive(&socket, options, timer);
-    match (sent, received) {
-        (_, Ok(status)) => Ok(Some(status)),
-        (Err(cause), Err(Cause::Os(_) | Cause::Answer(Fault::Closed))) => {
-            Err(failure("send")(cause))
+    }
+    let sent = send(socket, options, timer);
+    // A peer may answer and close before it has read the request, so an answer counts first.
+    match (receive(socket, options, timer), sent) {
+        (Err(Failure::Receive(_) | Failure::Answer(Fault::Closed)), Err(errno)) => {
+            Err(Failure::Send(errno))
         }
-        (_, Err(cause)) => Err(failure("receive")(cause)),
+        (received, _) => received.map(Some),
     }
 }
 
-fn connect_peer(peer: Peer<'_>, timer: &Timer) -> Result<OwnedFd, Cause> {
-    match peer {
-        Peer::Localhost { port } => connect_address(
-            SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port).into(),
-            timer,
-        )
-        .or_else(|_| {
-            connect_address(
-                SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port).into(),
-                timer,
-            )
-        }),
-        Peer::Ip { address, .. } => connect_address(address.into(), timer),
-        Peer::Unix(path) => connect_address(SocketAddrUnix::new(path)?.into(), timer),
+fn connect_target(target: &Target<'_>, timer: &Timer) -> Result<OwnedFd, Errno> {
+    if target.port.is_none() {
+        let mut bytes = [0; MAX_UNIX_PATH + 1];
+        for (slot, byte) in bytes.iter_mut().zip(target.host) {
+            *slot = *byte;
+        }
+        let path = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
+        return connect_address(SocketAddrUnix::new(path)?.into(), timer);
     }
+    if target.host != LOCALHOST {
+        return connect_host(target.host, target.port, timer);
+    }
+    connect_host(b"[::1]", target.port, timer)
+        .or_else(|_| connect_host(b"127.0.0.1", target.port, timer))
 }
 
-fn connect_address(address: SocketAddrAny, timer: &Timer) -> Result<OwnedFd, Cause> {
+fn connect_host(host: &[u8], port: Option<NonZeroU16>, timer: &Timer) -> Result<OwnedFd, Errno> {
+    let ip = parse_host(host).ok_or(Errno::INVAL)?;
+    let address = SocketAddr::new(ip, port.map_or(0, NonZeroU16::get));
+    connect_address(address.into(), timer)
+}
+
+fn connect_address(address: SocketAddrAny, timer: &Timer) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let family: AddressFamily = address.address_family();
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     loop {
-        // Called again, it tells how the connection that is under way went.
+        // Called again, it tells why the connection that was under way failed.
         match connect(&socket, &address) {
             Ok(()) | Err(Errno::ISCONN) => return Ok(socket),
             Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => {
-                timer.wait(&socket, PollFlags::OUT)?;
+                if timer.wait(&socket, PollFlags::OUT)? == PollFlags::OUT {
+                    return Ok(socket);
+                }
             }
             // The accept queue of a unix socket is full, and nothing tells when it no longer is.
-            Err(Errno::AGAIN) => timer.pause(PAUSE)?,
-            Err(errno) => return Err(errno.into()),
+            Err(Errno::AGAIN) => {
+                timer.pause(PAUSE)?;
+            }
+            Err(errno) => return Err(errno),
         }
     }
 }
 
-fn request(options: &Options<'_>, path: &[u8]) -> Text {
-    let given = |name: &[u8]| {
-        let mut names = options
-            .headers()
-            .filter_map(|field| field.get(..name.len() + 1));
-        names.any(|field| {
-            field.ends_with(b":")
-                && field
-                    .get(..name.len())
-                    .is_some_and(|field| field.eq_ignore_ascii_case(name))
+fn request(text: &mut Text<'_>, options: &Options<'_>) {
+    let is_given = |name: &[u8]| {
+        options.headers.iter().flatten().any(|header| {
+            split_at_first(header, b':').is_some_and(|(given, _)| is_named(given, name))
         })
     };
-    let mut text = Text::new();
     text.push(if options.head { b"HEAD " } else { b"GET " });
-    text.push(path).push(b" HTTP/1.1\r\n");
-    if !given(b"host") {
+    text.push(options.target.path);
+    text.push(b" HTTP/1.1\r\n");
+    if !is_given(b"host") {
         text.push(b"Host: ");
-        options.target.host(&mut text);
+        options.target.push_host(text);
         text.push(b"\r\n");
     }
-    if !given(b"user-agent") {
-        text.push(
-            concat!(
-                "User-Agent: healthcheck/",
-                env!("CARGO_PKG_VERSION"),
-                "\r\n"
-            )
-            .as_bytes(),
-        );
+    if !is_given(b"user-agent") {
+        text.push(USER_AGENT);
     }
-    if !given(b"connection") {
+    if !is_given(b"connection") {
         text.push(b"Connection: close\r\n");
     }
-    for header in options.headers() {
-        text.push(header).push(b"\r\n");
+    for header in options.headers.iter().flatten() {
+        text.push(header);
+        text.push(b"\r\n");
     }
     text.push(b"\r\n");
-    text
 }
 
-fn send(socket: &OwnedFd, mut bytes: &[u8], timer: &Timer) -> Result<(), Cause> {
+const USER_AGENT: &[u8] = concat!(
+    "User-Agent: healthcheck/",
+    env!("CARGO_PKG_VERSION"),
+    "\r\n"
+)
+.as_bytes();
+
+/// Room for the longest path and the most headers that are accepted.
+const MAX_REQUEST: usize = 3584;
+
+fn send(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<(), Errno> {
+    let mut buffer = [0; MAX_REQUEST];
+    let mut text = Text::new(&mut buffer);
+    request(&mut text, options);
+    let mut bytes = text.as_bytes();
     while !bytes.is_empty() {
         match io::write(socket, bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(Errno::AGAIN | Errno::INTR) => timer.wait(socket, PollFlags::OUT)?,
-            Err(errno) => return Err(errno.into()),
+            Err(Errno::AGAIN | Errno::INTR) => {
+                timer.wait(socket, PollFlags::OUT)?;
+            }
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())
 }
 
-fn receive(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<u16, Cause> {
+fn receive(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<u16, Failure> {
     let mut response = Response::new(options.statuses, options.text);
-    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut buffer = [MaybeUninit::uninit(); 2048];
     loop {
         // Before each read, so that a peer that never pauses is bound by the deadline too.
-        timer.wait(socket, PollFlags::IN)?;
+        timer
+            .wait(socket, PollFlags::IN)
+            .map_err(Failure::Receive)?;
         match io::read(socket.as_fd(), &mut buffer) {
-            Ok(([], _)) => return Err(Cause::Answer(response.close())),
+            Ok(([], _)) => return Err(Failure::Answer(response.close())),
             Ok((bytes, _)) => {
                 if let Some(verdict) = response.push(bytes) {
-                    return verdict.map_err(Cause::Answer);
+                    return verdict.map_err(Failure::Answer);
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => return Err(Failure::Receive(errno)),
         }
     }
 }

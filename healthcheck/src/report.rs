@@ -1,82 +1,93 @@
 //! What is said: one line, under 200 bytes, whatever was given to the probe.
 
-use core::time::Duration;
-
-use endpoint::Invalid;
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 
-use crate::options::Options;
-use crate::probe::{Cause, Failure};
+use crate::options::{Options, Subject};
+use crate::probe::Failure;
 use crate::response::Fault;
 use crate::text::Text;
 
+/// The longest line, with its end.
+const MAX_LINE: usize = 199;
+
 /// `healthcheck: PORT="http": expected a number from 0 to 65535`
-pub(crate) fn invalid(invalid: &Invalid<'_>) -> Text {
-    let mut line = Text::new();
-    line.push(NAME).push(invalid.variable.as_bytes());
-    if !invalid.variable.is_empty() {
+pub(crate) fn invalid(stream: BorrowedFd<'_>, subject: &Subject<'_>, rule: &str) {
+    let mut buffer = [0; MAX_LINE];
+    let mut line = Text::new(&mut buffer);
+    line.push(b"healthcheck: ");
+    line.push(subject.name);
+    if !subject.name.is_empty() {
         line.push(b"=");
     }
-    line.push(b"\"")
-        .push_escaped(invalid.value, 60)
-        .push(b"\": expected ");
-    line.push(invalid.rule.as_bytes()).push(b"\n");
-    line
+    line.push(b"\"");
+    line.push_escaped(subject.value, 60);
+    line.push(b"\": expected ");
+    line.push(rule.as_bytes());
+    line.push(b"\n");
+    write(stream, line.as_bytes());
 }
 
 /// `healthcheck: http://localhost:8080/health: connect: refused (0 ms)`
+// Not inlined: 190 bytes less.
+#[inline(never)]
 pub(crate) fn verdict(
+    stream: BorrowedFd<'_>,
     options: &Options<'_>,
-    elapsed: Duration,
+    elapsed: u32,
     result: Result<Option<u16>, Failure>,
-) -> Text {
-    let mut target = Text::new();
-    options.target.describe(&mut target);
-    let mut line = Text::new();
-    line.push(NAME)
-        .push_escaped(target.as_bytes(), 100)
-        .push(b": ");
+) {
+    let mut buffer = [0; MAX_LINE];
+    let mut line = Text::new(&mut buffer);
+    line.push(b"healthcheck: ");
+    options.target.describe(&mut line);
     match result {
-        Ok(Some(status)) => line.push(b"healthy: status ").push_number(status.into()),
-        Ok(None) => line.push(b"healthy: connected"),
-        Err(Failure { phase, cause }) => {
-            line.push(phase.as_bytes()).push(b": ");
-            match cause {
-                Cause::TimedOut => line.push(b"timed out"),
-                Cause::Os(errno) => os_error(&mut line, errno),
-                Cause::Answer(Fault::NotHttp) => line.push(b"not HTTP"),
-                Cause::Answer(Fault::Closed) => line.push(b"closed before the answer was whole"),
-                Cause::Answer(Fault::Status(status)) => line
-                    .push(b"status ")
-                    .push_number(status.into())
-                    .push(b" wanted ")
-                    .push_escaped(options.statuses.as_bytes(), 32),
-                Cause::Answer(Fault::TextMissing) => line
-                    .push(b"no \"")
-                    .push_escaped(options.text.unwrap_or_default(), 24)
-                    .push(b"\" in the body"),
-            }
+        Ok(None) => line.push(b": healthy: connected"),
+        Ok(Some(status)) => {
+            line.push(b": healthy: status ");
+            line.push_number(status.into());
         }
-    };
-    // At most 24 hours, so it fits.
-    line.push(b" (")
-        .push_number(elapsed.as_millis() as u32)
-        .push(b" ms)\n");
-    line
+        Err(Failure::Connect(errno)) => push_error(&mut line, b": connect: ", errno),
+        Err(Failure::Send(errno)) => push_error(&mut line, b": send: ", errno),
+        Err(Failure::Receive(errno)) => push_error(&mut line, b": receive: ", errno),
+        Err(Failure::Answer(Fault::NotHttp)) => line.push(b": receive: not HTTP"),
+        Err(Failure::Answer(Fault::Closed)) => line.push(b": receive: closed"),
+        Err(Failure::Answer(Fault::Status(status))) => {
+            line.push(b": receive: status ");
+            line.push_number(status.into());
+            line.push(b" wanted ");
+            line.push_escaped(options.statuses.as_bytes(), 24);
+        }
+        Err(Failure::Answer(Fault::TextMissing)) => {
+            line.push(b": receive: no \"");
+            line.push_escaped(options.text.unwrap_or_default(), 24);
+            line.push(b"\" in the body");
+        }
+    }
+    line.push(b" (");
+    line.push_number(elapsed);
+    line.push(b" ms)\n");
+    write(stream, line.as_bytes());
 }
 
-const NAME: &[u8] = b"healthcheck: ";
-
-fn os_error(line: &mut Text, errno: Errno) -> &mut Text {
-    match errno {
-        Errno::CONNREFUSED => line.push(b"refused"),
-        Errno::CONNRESET => line.push(b"reset"),
-        Errno::PIPE => line.push(b"closed"),
-        Errno::NOENT => line.push(b"no such socket"),
-        Errno::ACCESS | Errno::PERM => line.push(b"permission denied"),
-        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL => line.push(b"unreachable"),
-        errno => line
-            .push(b"error ")
-            .push_number(errno.raw_os_error() as u32),
+/// Appends the phase, and the name of an error that a probe meets, or else its number.
+fn push_error(line: &mut Text<'_>, phase: &[u8], errno: Errno) {
+    line.push(phase);
+    let name = match errno {
+        Errno::CONNREFUSED => b"refused".as_slice(),
+        Errno::TIMEDOUT => b"timed out",
+        Errno::CONNRESET => b"reset",
+        Errno::NOENT => b"no such socket",
+        Errno::ACCESS => b"permission denied",
+        _ => b"error ",
+    };
+    line.push(name);
+    if name == b"error " {
+        line.push_number(errno.raw_os_error() as u32);
     }
+}
+
+/// Writes, whether or not whoever was to read it is still there.
+pub(crate) fn write(stream: BorrowedFd<'_>, text: &[u8]) {
+    let _ = rustix::io::write(stream, text);
 }

@@ -1,0 +1,439 @@
+//! Peers that misbehave, each met by the whole probe over a real socket.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::iter;
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+use support::*;
+
+const OK: &str = "HTTP/1.1 200 OK\r\n";
+
+fn with_timeout(url: &str) -> Run {
+    let timeout = format!("{}ms", TIMEOUT.as_millis());
+    probe([url, "--timeout", &timeout])
+}
+
+#[test]
+fn nothing_listens() {
+    let url = format!("http://127.0.0.1:{}/", free_port());
+    probe([&url]).assert_unhealthy(&url, "connect: refused");
+}
+
+#[test]
+fn accept_queue_is_full() {
+    // The kernel drops the first packet of a connection that does not fit in the queue.
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(
+        &listener,
+        &"127.0.0.1:0".parse::<std::net::SocketAddrV4>().unwrap(),
+    )
+    .unwrap();
+    listen(&listener, 0).unwrap();
+    let address = std::net::SocketAddrV4::try_from(getsockname(&listener).unwrap()).unwrap();
+    let _queued = std::net::TcpStream::connect(address).unwrap();
+    let url = format!("http://{address}/");
+    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "connect: timed out");
+}
+
+#[test]
+fn accepts_and_says_nothing() {
+    let peer = Peer::answering(|stream| say(stream, b""));
+    let url = peer.url() + "/";
+    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
+}
+
+#[test]
+fn never_accepts() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
+}
+
+#[test]
+fn status_line_is_dripped_past_the_deadline() {
+    let peer = Peer::answering(|stream| {
+        drip(
+            stream,
+            b"HTTP/1.1 200 ".iter().copied().chain(iter::repeat(b'K')),
+        );
+    });
+    let url = peer.url() + "/";
+    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
+}
+
+#[test]
+fn headers_are_dripped_after_a_whole_status_line() {
+    let peer = Peer::answering(|mut stream| {
+        stream.write_all(OK.as_bytes()).unwrap();
+        drip(stream, iter::repeat(b'a'));
+    });
+    probe([&peer.url(), "--timeout=20s"]).assert_healthy();
+}
+
+#[test]
+fn body_is_dripped_and_not_asked_for() {
+    let peer = Peer::answering(|mut stream| {
+        write!(stream, "{OK}\r\n").unwrap();
+        drip(stream, iter::repeat(b'a'));
+    });
+    probe([&peer.url(), "--timeout=20s"]).assert_healthy();
+}
+
+#[test]
+fn body_is_dripped_until_the_text_is_whole() {
+    let peer = Peer::answering(|mut stream| {
+        write!(stream, "{OK}\r\n").unwrap();
+        drip(stream, b"a healthy database ".iter().copied().cycle());
+    });
+    probe([&peer.url(), "--body=healthy", "--timeout=20s"]).assert_healthy();
+}
+
+#[test]
+fn body_is_dripped_past_the_deadline() {
+    let peer = Peer::answering(|mut stream| {
+        write!(stream, "{OK}\r\n").unwrap();
+        drip(stream, iter::repeat(b'a'));
+    });
+    let url = peer.url() + "/";
+    probe([&url, "--body=b", "--timeout=300ms"]).assert_unhealthy_after(
+        TIMEOUT,
+        &url,
+        "receive: timed out",
+    );
+}
+
+#[test]
+fn closes_without_an_answer() {
+    let peer = Peer::answering(drop);
+    let url = peer.url() + "/";
+    probe([&url]).assert_unhealthy(&url, "receive: closed");
+}
+
+#[test]
+fn closes_within_the_status_line() {
+    let peer = Peer::answering(|mut stream| stream.write_all(b"HTTP/1.1 200 OK").unwrap());
+    let url = peer.url() + "/";
+    probe([&url]).assert_unhealthy(&url, "receive: closed");
+}
+
+#[test]
+fn closes_at_once() {
+    let peer = Peer::new(drop);
+    let url = peer.url() + "/";
+    let run = probe([&url]);
+    // Whether the request is sent before or after that is a race, and so is its end.
+    let cause = [
+        "send: error 32",
+        "send: reset",
+        "receive: reset",
+        "receive: closed",
+    ]
+    .into_iter()
+    .find(|cause| run.errors.contains(cause));
+    run.assert_unhealthy(&url, cause.unwrap_or("reset or closed"));
+}
+
+#[test]
+fn resets() {
+    // Closing a socket with unread bytes resets the connection.
+    let peer = Peer::new(|mut stream| stream.read_exact(&mut [0]).unwrap());
+    let url = peer.url() + "/";
+    probe([&url]).assert_unhealthy(&url, "receive: reset");
+}
+
+#[test]
+fn answers_and_closes_without_reading_the_request() {
+    let peer = Peer::new(|mut stream| stream.write_all(b"HTTP/1.1 503 Busy\r\n\r\n").unwrap());
+    let url = peer.url() + "/";
+    probe([&url]).assert_unhealthy(&url, "receive: status 503 wanted 200-299");
+}
+
+#[test]
+fn interim_answers_are_skipped() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    probe([&Peer::saying(&format!("{interim}{OK}")).url()]).assert_healthy();
+    let peer = Peer::saying(&format!("{interim}HTTP/1.1 503 Busy\r\n"));
+    let url = peer.url() + "/";
+    probe([&url]).assert_unhealthy(&url, "receive: status 503 wanted 200-299");
+}
+
+#[test]
+fn interim_answers_do_not_end() {
+    let peer = Peer::answering(
+        |mut stream| {
+            while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok() {}
+        },
+    );
+    let url = peer.url() + "/";
+    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
+}
+
+#[test]
+fn switching_protocols_is_final() {
+    let peer = Peer::saying("HTTP/1.1 101 Switching Protocols\r\n");
+    probe([&peer.url(), "--status=101"]).assert_healthy();
+}
+
+#[test]
+fn healthy_is_2xx_unless_told_otherwise() {
+    for status in ["200", "204", "299"] {
+        probe([&Peer::saying(&format!("HTTP/1.1 {status} X\r\n")).url()]).assert_healthy();
+    }
+    for status in ["199", "300", "302", "404", "503", "999"] {
+        let peer = Peer::saying(&format!("HTTP/1.1 {status} X\r\nLocation: /\r\n\r\n"));
+        let url = peer.url() + "/";
+        match status {
+            // Interim: the final one never comes.
+            "199" => with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out"),
+            _ => probe([&url])
+                .assert_unhealthy(&url, &format!("receive: status {status} wanted 200-299")),
+        }
+    }
+    let peer = Peer::saying("HTTP/1.1 302 Found\r\n");
+    probe([&peer.url(), "--status", "401,200-399"]).assert_healthy();
+    let peer = Peer::saying("HTTP/1.1 200 OK\r\n");
+    let url = peer.url() + "/";
+    probe([&url, "--status", "401,300-399"])
+        .assert_unhealthy(&url, "receive: status 200 wanted 401,300-399");
+}
+
+#[test]
+fn status_lines_that_servers_send_are_taken() {
+    for line in [
+        "HTTP/1.0 200 OK\r\n",
+        "HTTP/1.1 200\r\n",
+        "HTTP/1.1 200 \r\n",
+        "HTTP/1.1 200 OK\n",
+        "HTTP/1.1 200 Tr\u{e8}s bien\t!\r\n",
+    ] {
+        probe([&Peer::saying(line).url()]).assert_healthy();
+    }
+}
+
+#[test]
+fn what_is_not_a_status_line_is_not_http() {
+    for garbage in [
+        "\x16\x03\x01\x02",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "\r\nHTTP/1.1 200 OK\r\n",
+        "http/1.1 200 OK\r\n",
+        "HTTP/2.0 200 OK\r\n",
+        "HTTP/1.1  200 OK\r\n",
+        "HTTP/1.1 20 OK\r\n",
+        "HTTP/1.1 2000 OK\r\n",
+        "HTTP/1.1 099 OK\r\n",
+        "HTTP/1.1 +20 OK\r\n",
+        "HTTP/1.1 200OK\r\n",
+        "HTTP/1.1 200 O\0K\r\n",
+        "HTTP/1.1 200 OK\r\r\n",
+        "ICY 200 OK\r\n",
+        "<html>HTTP/1.1 200 OK\r\n",
+    ] {
+        let peer = Peer::saying(garbage);
+        let url = peer.url() + "/";
+        probe([&url]).assert_unhealthy(&url, "receive: not HTTP");
+    }
+}
+
+#[test]
+fn status_in_the_body_does_not_count() {
+    let peer = Peer::saying("HTTP/1.1 500 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
+    let url = peer.url() + "/";
+    probe([&url]).assert_unhealthy(&url, "receive: status 500 wanted 200-299");
+}
+
+#[test]
+fn header_line_of_a_megabyte_is_passed_over() {
+    let long = "a".repeat(1 << 20);
+    for header in [
+        format!("Name: {long}"),
+        long.clone(),
+        format!("{long}: value"),
+    ] {
+        let interim = format!("HTTP/1.1 103 Early Hints\r\n{header}\r\n\r\n");
+        probe([&Peer::saying(&format!("{interim}{OK}")).url()]).assert_healthy();
+        let response = format!("{OK}{header}\r\nContent-Length: 7\r\n\r\nhealthy");
+        probe([&Peer::saying(&response).url(), "--body=healthy"]).assert_healthy();
+    }
+}
+
+#[test]
+fn headers_do_not_end() {
+    let peer = Peer::answering(|mut stream| {
+        stream.write_all(OK.as_bytes()).unwrap();
+        while stream.write_all(b"Name: value\r\n").is_ok() {}
+    });
+    let url = peer.url() + "/";
+    probe([&url, "--body=healthy", "--timeout=300ms"]).assert_unhealthy_after(
+        TIMEOUT,
+        &url,
+        "receive: timed out",
+    );
+}
+
+#[test]
+fn body_does_not_end() {
+    let endless = || {
+        Peer::answering(|mut stream| {
+            write!(stream, "{OK}\r\n").unwrap();
+            while stream.write_all(&[b'a'; 4096]).is_ok() {}
+        })
+    };
+    probe([&endless().url()]).assert_healthy();
+    let peer = endless();
+    let url = peer.url() + "/";
+    probe([&url, "--body=b"]).assert_unhealthy(&url, "receive: no \"b\" in the body");
+}
+
+#[test]
+fn text_is_found_however_the_body_is_framed() {
+    for body in [
+        "Content-Length: 9\r\n\r\nunhealthy",
+        "Content-Length: 5000000000\r\n\r\nhealthy",
+        "content-length:7\r\n\r\nhealthy",
+        "\r\nhealthy",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nhea\r\n004;a=b\r\nlthy\r\n0\r\n\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nh\r\n1 \r\ne\r\n5\r\nalthy\r\n",
+        "Content-Length: 1\r\nTransfer-Encoding: Chunked\r\n\r\nA\r\n.. healthy\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n7\nhealthy\n",
+        "Transfer-Encoding: identity\r\n\r\nhealthy",
+    ] {
+        let peer = Peer::saying(&format!("{OK}{body}"));
+        probe([&peer.url(), "--body", "healthy"]).assert_healthy();
+    }
+}
+
+#[test]
+fn text_is_missed_where_the_body_ends_without_it() {
+    for body in [
+        "Content-Length: 6\r\n\r\nhealthy",
+        "Content-Length: 0\r\n\r\nhealthy",
+        "Transfer-Encoding: chunked\r\n\r\n6\r\nhealth\r\n0\r\n\r\nhealthy",
+        "Transfer-Encoding: chunked\r\n\r\n7\r\nHealthy\r\n0\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\nhealthy\r\n",
+    ] {
+        let peer = Peer::saying(&format!("{OK}{body}"));
+        let url = peer.url() + "/";
+        probe([&url, "--body", "healthy"])
+            .assert_unhealthy(&url, "receive: no \"healthy\" in the body");
+    }
+    let peer = Peer::saying("HTTP/1.1 204 No Content\r\n\r\nhealthy");
+    let url = peer.url() + "/";
+    probe([&url, "--body=healthy"]).assert_unhealthy(&url, "receive: no \"healthy\" in the body");
+}
+
+#[test]
+fn text_is_searched_in_the_first_64_kib() {
+    let filling = "h".repeat(65_536 - 7);
+    let peer = Peer::saying(&format!("{OK}\r\n{filling}healthy"));
+    probe([&peer.url(), "--body=healthy"]).assert_healthy();
+    let peer = Peer::saying(&format!("{OK}\r\n{filling}hhealthy"));
+    let url = peer.url() + "/";
+    probe([&url, "--body=healthy"]).assert_unhealthy(&url, "receive: no \"healthy\" in the body");
+}
+
+#[test]
+fn body_that_is_cut_short_is_not_whole() {
+    for body in [
+        "Content-Length: 8\r\n\r\nhealth",
+        "Transfer-Encoding: chunked\r\n\r\n6\r\nhealth\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n7\r\nhealth",
+        "Content-Length: 8\r\n",
+    ] {
+        let response = format!("{OK}{body}");
+        let peer =
+            Peer::answering(move |mut stream| stream.write_all(response.as_bytes()).unwrap());
+        let url = peer.url() + "/";
+        probe([&url, "--body=healthy"]).assert_unhealthy(&url, "receive: closed");
+    }
+    let peer = Peer::answering(|mut stream| write!(stream, "{OK}\r\nhealth").unwrap());
+    let url = peer.url() + "/";
+    probe([&url, "--body=healthy"]).assert_unhealthy(&url, "receive: no \"healthy\" in the body");
+}
+
+#[test]
+fn body_that_is_framed_wrongly_is_not_http() {
+    for body in [
+        "Content-Length: 1x\r\n\r\n",
+        "Content-Length: -1\r\n\r\n",
+        "Content-Length: \r\n\r\n",
+        "Content-Length: 7, 7\r\n\r\n",
+        "Content-Length: 7\r\nContent-Length: 8\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nhealthy\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n\r\nhealthy\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n1\r\nhealthy\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n-1\r\nhealthy\r\n",
+    ] {
+        let peer = Peer::saying(&format!("{OK}{body}"));
+        let url = peer.url() + "/";
+        probe([&url, "--body", "healthy"]).assert_unhealthy(&url, "receive: not HTTP");
+    }
+}
+
+#[test]
+fn connect_is_all_that_tcp_asks_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    probe([&url]).assert_healthy();
+    drop(listener);
+    probe([&url]).assert_unhealthy(&url, "connect: refused");
+}
+
+#[test]
+fn attempts_go_on_until_healthy() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let peer = thread::spawn(move || {
+        for status in ["503", "404", "200"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_head(&mut stream);
+            say(stream, format!("HTTP/1.1 {status} X\r\n").as_bytes());
+        }
+    });
+    probe([&url, "--wait", "20s"]).assert_healthy();
+    peer.join().unwrap();
+}
+
+#[test]
+fn attempts_end_when_the_wait_is_over() {
+    let url = format!("http://127.0.0.1:{}/", free_port());
+    let run = probe([&url, "--wait=300ms", "--timeout=20s"]);
+    run.assert_unhealthy_after(TIMEOUT, &url, "connect: refused");
+    // An attempt is cut short by it.
+    let peer = Peer::answering(|stream| say(stream, b""));
+    let url = peer.url() + "/";
+    let run = probe([&url, "--wait=300ms", "--timeout=20s"]);
+    run.assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
+}
+
+#[test]
+fn each_attempt_has_its_own_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let peer = thread::spawn(move || {
+        let (_silent, _) = listener.accept().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        say(stream, OK.as_bytes());
+    });
+    probe([&url, "--wait=20s", "--timeout=100ms"]).assert_healthy();
+    peer.join().unwrap();
+}
+
+#[test]
+fn deadline_is_the_same_however_slowly_the_peer_answers() {
+    // Every phase takes a part of it.
+    let peer = Peer::new(|mut stream| {
+        thread::sleep(Duration::from_millis(150));
+        read_head(&mut stream);
+        thread::sleep(Duration::from_millis(100));
+        drip(stream, OK.bytes());
+    });
+    let url = peer.url() + "/";
+    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
+}
