@@ -1,8 +1,10 @@
 # The image: two static binaries and nothing else. Build with `docker build -t scratch-server .`
+# Others, with `--target`: healthcheck (the probe alone), debian and debug (a larger base), dev.
 
 # Pinned by version for people and by digest for machines. Any image with this Rust, a C compiler
 # to link with and a musl target will do: `--build-arg RUST_IMAGE=...`
 ARG RUST_IMAGE=rust:1.95.0-alpine3.23@sha256:606fd313a0f49743ee2a7bd49a0914bab7deedb12791f3a846a34a4711db7ed2
+ARG DEBIAN_IMAGE=debian:trixie-20260803-slim
 
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
@@ -27,7 +29,7 @@ RUN touch src/lib.rs endpoint/src/lib.rs healthcheck/src/lib.rs \
  && mkdir /out && cp target/*/release/server target/*/release/healthcheck /out \
  && ! readelf --program-headers /out/* | grep -q INTERP
 
-FROM scratch
+FROM scratch AS server
 LABEL org.opencontainers.image.title="scratch-server" \
       org.opencontainers.image.description="A hyper server and its health probe, alone in their image" \
       org.opencontainers.image.version="0.1.0" \
@@ -42,3 +44,42 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --start-interval=100ms --retries=3 \
     CMD ["/healthcheck"]
 ENTRYPOINT ["/server"]
+
+# The probe alone, to copy from.
+FROM scratch AS healthcheck
+COPY --from=build /out/healthcheck /
+USER 65532:65532
+ENTRYPOINT ["/healthcheck"]
+
+# Two larger bases, for services that need glibc, certificates or a name for their user, and for
+# people who need a shell and curl.
+FROM ${DEBIAN_IMAGE} AS debian-files
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --gid 65532 nonroot \
+ && useradd --uid 65532 --gid 65532 --home-dir / --shell /usr/sbin/nologin nonroot
+
+FROM debian-files AS debug-files
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends curl \
+ && rm -rf /var/lib/apt/lists/*
+
+# The base goes on top of the server: what is said of the image above, its user and its HEALTHCHECK,
+# holds here too. --link keeps the base's layer when the server's changes.
+FROM server AS debian
+COPY --link --from=debian-files / /
+
+FROM server AS debug
+COPY --link --from=debug-files / /
+
+# For compose.dev.yaml: the sources, compiled and run when a container starts.
+FROM ${RUST_IMAGE} AS dev
+WORKDIR /build
+COPY . .
+# The build cache gives a file that is as it once was the time of change that it had then, and cargo
+# would take an older one for unchanged: hence touch. What does not compile waits for the next save.
+CMD ["sh", "-c", "touch src/lib.rs endpoint/src/lib.rs && cargo build && exec cargo run --quiet || exec tail -f /dev/null"]
+
+# The default.
+FROM server

@@ -309,4 +309,55 @@ mod tests {
         let error = Config::from_lookup(|_| Some(OsString::from_vec(vec![0xff]))).unwrap_err();
         assert!(error.to_string().starts_with("LISTEN=\"\u{fffd}\""));
     }
+
+    #[test]
+    fn any_value_is_read_or_named_in_one_line() {
+        let variables = [
+            "LISTEN",
+            "PORT",
+            "WORKERS",
+            "MAX_CONNECTIONS",
+            "HEADER_TIMEOUT",
+            "IDLE_TIMEOUT",
+            "WRITE_TIMEOUT",
+            "SHUTDOWN_DELAY",
+            "SHUTDOWN_TIMEOUT",
+            "RUST_LOG",
+        ];
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20_000 {
+            let variable = variables[random.usize(..variables.len())];
+            let value: Vec<u8> = (0..random.usize(1..8))
+                .map(|_| match random.u8(..4) {
+                    0 => random.u8(..),
+                    1 => b"0123456789"[random.usize(..10)],
+                    _ => b"0:[]./msunixautodebg +-"[random.usize(..23)],
+                })
+                .collect();
+            let set = OsString::from_vec(value.clone());
+            let config = Config::from_lookup(|name| (name == variable).then(|| set.clone()));
+            match config {
+                Ok(config) => {
+                    let number = str::from_utf8(&value)
+                        .ok()
+                        .and_then(|value| value.parse().ok());
+                    if let (Endpoint::Any { port }, "PORT") = (config.endpoint, variable) {
+                        assert_eq!(Some(u64::from(port)), number, "seed {seed}: {value:?}");
+                    }
+                    if let ("MAX_CONNECTIONS", count) = (variable, config.limits.max_connections) {
+                        assert_eq!(Some(count.get() as u64), number, "seed {seed}: {value:?}");
+                    }
+                }
+                Err(error) => {
+                    let line = error.to_string();
+                    assert!(
+                        line.starts_with(&format!("{variable}=\"")),
+                        "seed {seed}: {line}"
+                    );
+                    assert!(!line.contains(char::is_control), "seed {seed}: {line:?}");
+                }
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! A connection that waits for a request holds no buffers: it is a socket with one timer, and
 //! hyper's state for it is built when the first byte is there and given back when the connection
 //! has been quiet for [`KEEP_BUFFERS`]. All deadlines are kept here, in that one timer, which is
-//! looked at a few times a second and not set anew for each request.
+//! looked at now and then and not set anew for each request.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::config::Limits;
 use crate::listener::Peer;
 use crate::log::{self, Level};
 use crate::routes;
@@ -34,7 +35,7 @@ use crate::slots::{Entry, Slot};
 
 /// How long a quiet connection keeps its buffers: long enough that a client which sends one
 /// request after the other never waits for new ones.
-const KEEP_BUFFERS: Duration = Duration::from_millis(500);
+const KEEP_BUFFERS: Duration = Duration::from_millis(20);
 
 /// How long to wait for a peer to close after an answer that it may not have read yet.
 const LINGER: Duration = Duration::from_secs(1);
@@ -49,50 +50,36 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
     let accepted = Instant::now();
     // The first head's time runs from accept on, so a client that never says a word has no more.
     let mut head_deadline = Some(accepted + limits.header_timeout);
-    let mut timer = pin!(sleep_until(accepted + limits.header_timeout));
+    let mut idle_deadline = accepted + limits.header_timeout;
+    // Due at the first tick, as it will be once a byte is there: to set a timer to an earlier time
+    // wakes the event loop.
+    let mut timer = pin!(sleep_until(accepted + tick(limits)));
     let mut unparsed = Bytes::new();
     slot.set_idle(accepted);
     loop {
         if unparsed.is_empty() {
-            match first_byte(stream, timer.as_mut(), &slot, &shared).await {
+            match first_byte(stream, idle_deadline, timer.as_mut(), &slot, &shared).await {
                 Some(readable) => stream = readable,
                 None => return,
             }
         } else {
             slot.stay();
         }
-        let progress = Arc::new(Progress::new(slot.entry()));
-        let io = TokioIo::new(Io {
+        let head_deadline = head_deadline.take();
+        let requests = serve_requests(
             stream,
             unparsed,
-            progress: progress.clone(),
-        });
-        let service = {
-            let (shared, progress) = (shared.clone(), progress.clone());
-            service_fn(move |request| {
-                progress.enter(Phase::Answering);
-                let (shared, progress) = (shared.clone(), progress.clone());
-                async move { Ok::<_, Infallible>(answer(request, peer, &shared, progress).await) }
-            })
-        };
-        let mut http = Box::new(shared.http1.serve_connection(io, service));
-        let deadlines = Deadlines {
-            head: head_deadline.take(),
-            ..Deadlines::default()
-        };
-        let end = drive(
-            &mut http,
-            deadlines,
+            head_deadline,
             timer.as_mut(),
-            &progress,
+            peer,
             &slot,
             &shared,
-        )
-        .await;
-        let parts = http.into_parts();
-        (stream, unparsed) = (parts.io.into_inner().stream, parts.read_buf);
+        );
+        // In a box of its own: a connection that waits should not be as large as one that does not.
+        let end;
+        (end, stream, unparsed) = Box::pin(requests).await;
         match end {
-            End::Quiet(since) => timer.as_mut().reset(since + limits.idle_timeout),
+            End::Quiet(since) => idle_deadline = since + limits.idle_timeout,
             End::Late => {
                 log::debug(format_args!("{peer}: request head not whole in time"));
                 // The socket's buffer is empty, or the peer would be a stalled one.
@@ -100,13 +87,7 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
                 return close(stream, true, timer.as_mut(), &slot).await;
             }
             End::Stalled => return log::debug(format_args!("{peer}: took no byte in time")),
-            End::Closed(result) => {
-                let unread = result.is_err() || progress.unread_body.load(Relaxed);
-                if let Err(error) = result {
-                    log::debug(format_args!("{peer}: {error}"));
-                }
-                return close(stream, unread, timer.as_mut(), &slot).await;
-            }
+            End::Closed { unread } => return close(stream, unread, timer.as_mut(), &slot).await,
         }
     }
 }
@@ -115,6 +96,7 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
 /// nothing if the peer closed, the timer ran out, or the connection has to go.
 async fn first_byte(
     stream: TcpStream,
+    deadline: Instant,
     mut timer: Pin<&mut Sleep>,
     slot: &Slot,
     shared: &Shared,
@@ -128,7 +110,13 @@ async fn first_byte(
         if let Poll::Ready(peeked) = stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
             return Poll::Ready(Some(peeked.is_ok_and(|bytes| bytes > 0)));
         }
-        timer.as_mut().poll(cx).map(|()| Some(false))
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(Some(false));
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     });
     match stays.await {
         Some(true) => Some(stream),
@@ -150,103 +138,147 @@ fn unread(stream: TcpStream, slot: &Slot) -> Option<TcpStream> {
     }
 }
 
-/// Why hyper's part of a connection is over.
+/// Why a connection has no more use for its buffers.
 enum End {
-    /// Nothing to do since then: the buffers can go, or the connection.
+    /// Nothing to do since then.
     Quiet(Instant),
     /// A head was not whole in time.
     Late,
     /// The peer takes nothing.
     Stalled,
-    /// HTTP says so, or an error.
-    Closed(hyper::Result<()>),
+    /// HTTP says so, or an error; `unread` if the peer may have sent what nobody read.
+    Closed { unread: bool },
 }
 
-#[derive(Default)]
-struct Deadlines {
-    head: Option<Instant>,
-    write: Option<Instant>,
-    /// Not a deadline but its start, which the idle timeout counts from as well.
-    quiet_since: Option<Instant>,
+/// Lets hyper serve requests until there is nothing to do or a deadline passes. Gives back the
+/// stream, and what was read of it and not parsed.
+async fn serve_requests(
+    stream: TcpStream,
+    unparsed: Bytes,
+    head_deadline: Option<Instant>,
+    timer: Pin<&mut Sleep>,
+    peer: Peer,
+    slot: &Slot,
+    shared: &Arc<Shared>,
+) -> (End, TcpStream, Bytes) {
+    let progress = Arc::new(Progress::new(slot.entry()));
+    let io = TokioIo::new(Io {
+        stream,
+        unparsed,
+        progress: progress.clone(),
+    });
+    let service = service_fn(|request| {
+        progress.enter(Phase::Answering);
+        let (shared, progress) = (shared.clone(), progress.clone());
+        async move { Ok::<_, Infallible>(answer(request, peer, &shared, progress).await) }
+    });
+    let mut http = shared.http1.serve_connection(io, service);
+    let end = match drive(&mut http, head_deadline, timer, &progress, slot, shared).await {
+        Ok(end) => end,
+        Err(error) => {
+            log::debug(format_args!("{peer}: {error}"));
+            End::Closed { unread: true }
+        }
+    };
+    let parts = http.into_parts();
+    // Even with nothing in it, it would keep the 8 KiB that it is a part of.
+    let unparsed = if parts.read_buf.is_empty() {
+        Bytes::new()
+    } else {
+        parts.read_buf
+    };
+    (end, parts.io.into_inner().stream, unparsed)
 }
 
-/// Lets hyper serve requests until there is nothing to do or a deadline passes.
 async fn drive<S>(
     http: &mut http1::Connection<TokioIo<Io>, S>,
-    mut deadlines: Deadlines,
+    mut head_deadline: Option<Instant>,
     mut timer: Pin<&mut Sleep>,
     progress: &Progress,
     slot: &Slot,
     shared: &Shared,
-) -> End
+) -> hyper::Result<End>
 where
     S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
 {
     let limits = &shared.limits;
     let keep_buffers = KEEP_BUFFERS.min(limits.idle_timeout);
-    // Deadlines that begin between two ticks are seen at the second, before they can have passed.
-    let tick = keep_buffers
-        .min(limits.header_timeout)
-        .min(limits.write_timeout);
-    timer.as_mut().reset(Instant::now() + tick);
+    let tick = tick(limits);
+    let first_tick = Instant::now() + tick;
+    if timer.deadline() > first_tick {
+        timer.as_mut().reset(first_tick);
+    }
+    let mut write_deadline = None;
+    let mut quiet_since = None;
     poll_fn(|cx| {
         slot.register(cx.waker());
         if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
-            return Poll::Ready(End::Closed(result));
+            let unread = progress.unread_body.load(Relaxed);
+            return Poll::Ready(result.map(|()| End::Closed { unread }));
         }
         if progress.read.swap(false, Relaxed) {
-            deadlines.quiet_since = None;
+            quiet_since = None;
+        }
+        if slot.asked() && progress.phase() != Phase::Quiet {
+            // Somebody else can go at once.
+            slot.stay();
         }
         match progress.phase() {
+            Phase::Head => {
+                head_deadline.get_or_insert_with(|| Instant::now() + limits.header_timeout);
+            }
+            Phase::Answering | Phase::Answered => head_deadline = None,
             Phase::Quiet => {
-                deadlines.head = None;
-                let since = *deadlines.quiet_since.get_or_insert_with(|| {
+                head_deadline = None;
+                let since = *quiet_since.get_or_insert_with(|| {
                     let now = Instant::now();
                     slot.set_idle(now);
                     now
                 });
                 if slot.asked() || shared.is_draining() {
-                    return Poll::Ready(End::Quiet(since));
+                    return Poll::Ready(Ok(End::Quiet(since)));
                 }
-            }
-            Phase::Head => {
-                deadlines
-                    .head
-                    .get_or_insert_with(|| Instant::now() + limits.header_timeout);
-            }
-            Phase::Answering | Phase::Answered => {
-                deadlines.head = None;
             }
         }
         if progress.wrote.swap(false, Relaxed) {
-            deadlines.write = None;
+            write_deadline = None;
         }
         if progress.blocked.load(Relaxed) {
-            deadlines
-                .write
-                .get_or_insert_with(|| Instant::now() + limits.write_timeout);
+            write_deadline.get_or_insert_with(|| Instant::now() + limits.write_timeout);
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let quiet = deadlines
-                .quiet_since
-                .map(|since| (since, since + keep_buffers));
-            match (quiet, deadlines.head, deadlines.write) {
-                (_, _, Some(deadline)) if deadline <= now => return Poll::Ready(End::Stalled),
-                (_, Some(deadline), _) if deadline <= now => return Poll::Ready(End::Late),
-                (Some((since, deadline)), _, _) if deadline <= now => {
-                    return Poll::Ready(End::Quiet(since));
-                }
-                (quiet, head, write) => {
-                    let next = [quiet.map(|(_, deadline)| deadline), head, write];
-                    let next = next.into_iter().flatten().fold(now + tick, Instant::min);
-                    timer.as_mut().reset(next);
-                }
+            let quiet_deadline = quiet_since.map(|since: Instant| since + keep_buffers);
+            let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+            if has_passed(write_deadline) {
+                return Poll::Ready(Ok(End::Stalled));
             }
+            if has_passed(head_deadline) {
+                return Poll::Ready(Ok(End::Late));
+            }
+            if let (Some(since), true) = (quiet_since, has_passed(quiet_deadline)) {
+                return Poll::Ready(Ok(End::Quiet(since)));
+            }
+            let deadlines = [write_deadline, head_deadline, quiet_deadline];
+            timer.as_mut().reset(
+                deadlines
+                    .into_iter()
+                    .flatten()
+                    .fold(now + tick, Instant::min),
+            );
         }
         Poll::Pending
     })
     .await
+}
+
+/// How often the deadlines of a connection with buffers are looked at. One that begins between two
+/// ticks is seen at the second, before it can have passed.
+fn tick(limits: &Limits) -> Duration {
+    KEEP_BUFFERS
+        .min(limits.idle_timeout)
+        .min(limits.header_timeout)
+        .min(limits.write_timeout)
 }
 
 /// Closes in stages (RFC 9112 section 9.6): to close a socket with unread bytes resets it, and the

@@ -1,32 +1,38 @@
 //! The listening socket, of either kind.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use endpoint::Endpoint;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 /// Connections that the kernel holds for us until they are accepted, as far as
 /// `net.core.somaxconn` allows.
 const BACKLOG: u32 = 4_096;
 
-/// A listening socket; clones share it.
-#[derive(Clone, Debug)]
-pub struct Listener(Arc<Socket>);
+/// A listening socket that the event loop watches.
+pub struct Listener(Socket<TcpListener, UnixListener>);
 
-#[derive(Debug)]
-enum Socket {
-    Tcp(std::net::TcpListener),
-    Unix(UnixListener, PathBuf),
+/// A listening socket of no event loop, which asks the kernel at each call.
+pub(crate) struct Detached(Socket<net::TcpListener, unix::UnixListener>);
+
+enum Socket<T, U> {
+    Tcp(T),
+    Unix(U, Arc<SocketFile>),
 }
+
+/// The file of a unix socket, removed when the last that listens on it is gone.
+struct SocketFile(PathBuf);
 
 /// Who is at the other end: an address, or nothing that a unix socket could tell.
 #[derive(Clone, Copy, Debug)]
@@ -44,76 +50,107 @@ impl Listener {
     ///
     /// Outside of a tokio runtime with its I/O driver.
     pub fn bind(endpoint: &Endpoint<'_>) -> io::Result<Self> {
-        let socket = match *endpoint {
-            Endpoint::Any { port } => Socket::Tcp(
-                bind_tcp((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| {
-                    if is_ipv6_missing(&error) {
+        Ok(Self(match *endpoint {
+            Endpoint::Any { port } => {
+                Socket::Tcp(match bind_tcp((Ipv6Addr::UNSPECIFIED, port).into()) {
+                    Err(error) if is_ipv6_missing(&error) => {
                         bind_tcp((Ipv4Addr::UNSPECIFIED, port).into())
-                    } else {
-                        Err(error)
                     }
-                })?,
-            ),
+                    other => other,
+                }?)
+            }
             Endpoint::Ip(address) => Socket::Tcp(bind_tcp(address)?),
             Endpoint::Unix(path) => {
-                let path = Path::new(std::ffi::OsStr::from_bytes(path));
-                Socket::Unix(bind_unix(path)?, path.to_owned())
+                let path = Path::new(OsStr::from_bytes(path));
+                Socket::Unix(bind_unix(path)?, Arc::new(SocketFile(path.to_owned())))
             }
-        };
-        Ok(Self(Arc::new(socket)))
+        }))
     }
 
     /// The address that was bound, with the port that the kernel chose for port 0; nothing for a
     /// unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match &*self.0 {
+        match &self.0 {
             Socket::Tcp(listener) => listener.local_addr().ok(),
             Socket::Unix(..) => None,
         }
     }
 
-    /// Accepts a connection, asking the kernel each time: tokio's own listener may answer "would
-    /// block" from memory.
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, Peer)>> {
+        match &self.0 {
+            Socket::Tcp(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(stream, peer)| (stream, Peer(Some(peer)))),
+            Socket::Unix(listener, _) => {
+                let (stream, _) = ready!(listener.poll_accept(cx))?;
+                Poll::Ready(stream.into_std().and_then(unix_stream))
+            }
+        }
+    }
+
+    /// The same socket once more, for another event loop.
+    pub(crate) fn try_clone(&self) -> io::Result<Detached> {
+        Ok(Detached(match &self.0 {
+            Socket::Tcp(listener) => Socket::Tcp(listener.as_fd().try_clone_to_owned()?.into()),
+            Socket::Unix(listener, file) => {
+                Socket::Unix(listener.as_fd().try_clone_to_owned()?.into(), file.clone())
+            }
+        }))
+    }
+
+    pub(crate) fn detach(self) -> io::Result<Detached> {
+        Ok(Detached(match self.0 {
+            Socket::Tcp(listener) => Socket::Tcp(listener.into_std()?),
+            Socket::Unix(listener, file) => Socket::Unix(listener.into_std()?, file),
+        }))
+    }
+}
+
+impl Detached {
+    /// Has the event loop of the caller watch the socket.
+    pub(crate) fn attach(self) -> io::Result<Listener> {
+        Ok(Listener(match self.0 {
+            Socket::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
+            Socket::Unix(listener, file) => Socket::Unix(UnixListener::from_std(listener)?, file),
+        }))
+    }
+
     pub(crate) fn accept(&self) -> io::Result<(TcpStream, Peer)> {
-        let (stream, peer) = match &*self.0 {
+        match &self.0 {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
-                (stream, Peer(Some(peer)))
+                stream.set_nonblocking(true)?;
+                Ok((TcpStream::from_std(stream)?, Peer(Some(peer))))
             }
-            // From here on a stream is a descriptor to recv(2) from and send(2) to, the same
-            // calls in both families, so one type does for both.
             Socket::Unix(listener, _) => {
                 let (stream, _) = listener.accept()?;
-                (OwnedFd::from(stream).into(), Peer(None))
+                stream.set_nonblocking(true)?;
+                unix_stream(stream)
             }
-        };
-        stream.set_nonblocking(true)?;
-        Ok((TcpStream::from_std(stream)?, peer))
-    }
-}
-
-impl AsRawFd for Listener {
-    fn as_raw_fd(&self) -> RawFd {
-        match &*self.0 {
-            Socket::Tcp(listener) => listener.as_raw_fd(),
-            Socket::Unix(listener, _) => listener.as_raw_fd(),
         }
     }
 }
 
-impl Drop for Socket {
+/// From here on a stream is a descriptor to recv(2) from and send(2) to. Both calls are the same in
+/// either family, so one type does for both.
+fn unix_stream(stream: unix::UnixStream) -> io::Result<(TcpStream, Peer)> {
+    Ok((
+        TcpStream::from_std(OwnedFd::from(stream).into())?,
+        Peer(None),
+    ))
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            let _ = fs::remove_file(path);
-        }
+        let _ = fs::remove_file(&self.0);
     }
 }
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&*self.0, self.local_addr()) {
+        match (&self.0, self.local_addr()) {
             (_, Some(address)) => write!(f, "port {} ({address})", address.port()),
-            (Socket::Unix(_, path), _) => write!(f, "unix:{}", path.display()),
+            (Socket::Unix(_, file), _) => write!(f, "unix:{}", file.0.display()),
             (Socket::Tcp(_), None) => f.write_str("an unknown address"),
         }
     }
@@ -137,7 +174,7 @@ pub fn describe(endpoint: &Endpoint<'_>) -> String {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
@@ -147,7 +184,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     // Accepted sockets inherit it on Linux, which saves a system call for each.
     socket.set_nodelay(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
+    socket.listen(BACKLOG)
 }
 
 fn is_ipv6_missing(error: &io::Error) -> bool {
@@ -156,20 +193,18 @@ fn is_ipv6_missing(error: &io::Error) -> bool {
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let listener = match UnixListener::bind(path) {
+    match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
             fs::remove_file(path)?;
             UnixListener::bind(path)
         }
         other => other,
-    }?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    }
 }
 
 /// Whether `path` is the socket of a server that is gone: a file of its own, but nobody listens.
 fn is_stale(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-        && UnixStream::connect(path)
+        && unix::UnixStream::connect(path)
             .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }

@@ -1,7 +1,8 @@
 //! The accept loop, and the end of the server.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, Read};
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,8 +12,6 @@ use std::thread;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -26,6 +25,9 @@ use crate::slots::{Slots, until};
 
 /// How long to wait after an accept error that is the process's own, such as EMFILE.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// When to compare `MAX_CONNECTIONS` with the limit on descriptors.
+const DESCRIPTOR_CHECK: Duration = Duration::from_millis(100);
 
 /// How the server ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,16 +97,20 @@ pub async fn serve(
     } = limits;
     let shared = Arc::new(Shared::new(limits, workers));
     for worker in 1..workers.get() {
-        let (shared, listener, event_loop) = (shared.clone(), listener.clone(), event_loop()?);
+        let (shared, listener, event_loop) = (shared.clone(), listener.try_clone()?, event_loop()?);
         thread::Builder::new()
             .name(format!("worker-{worker}"))
-            .spawn(move || event_loop.block_on(work(shared, listener)))?;
+            .spawn(move || event_loop.block_on(async { work(shared, listener.attach()).await }))?;
     }
-    tokio::spawn(work(shared.clone(), listener));
+    tokio::spawn(work(shared.clone(), Ok(listener)));
     log::info(format_args!(
         "Ready: WORKERS={workers}, MAX_CONNECTIONS={max_connections}"
     ));
-    warn_of_descriptor_limit(max_connections.get(), workers.get());
+    tokio::spawn(async move {
+        // Later, because proc(5) takes a twentieth of the time to the first response.
+        sleep(DESCRIPTOR_CHECK).await;
+        warn_of_descriptor_limit(max_connections.get(), workers.get());
+    });
 
     shutdown.await;
     shared.routes.drain();
@@ -183,12 +189,20 @@ fn warn_of_descriptor_limit(max_connections: usize, workers: usize) {
     // Standard streams, listener and signal pipe; epoll twice, waker and signals of each worker.
     let own = 6 + 4 * workers;
     // std has no getrlimit(2), but proc(5) has its answer.
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let limit = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
-    if let Some(limit) = limit
+    let limit = || -> Option<usize> {
+        // One read: a reader that grows its buffer makes ten system calls of it.
+        let mut limits = [0; 2_048];
+        let length = File::open("/proc/self/limits")
+            .ok()?
+            .read(&mut limits)
+            .ok()?;
+        let limits = str::from_utf8(&limits[..length]).ok()?;
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    if let Some(limit) = limit()
         && limit < max_connections + own
     {
         log::warn(format_args!(
@@ -199,8 +213,9 @@ fn warn_of_descriptor_limit(max_connections: usize, workers: usize) {
 }
 
 /// One worker: accepts until the server drains, and lives until it is drained.
-async fn work(shared: Arc<Shared>, listener: Listener) {
-    if let Err(error) = accept_until_draining(&shared, listener).await {
+async fn work(shared: Arc<Shared>, listener: io::Result<Listener>) {
+    let accepting = async { accept_until_draining(&shared, listener?).await };
+    if let Err(error) = accepting.await {
         log::error(format_args!("cannot wait for connections: {error}"));
     }
     shared.accepting.fetch_sub(1, SeqCst);
@@ -212,28 +227,27 @@ async fn work(shared: Arc<Shared>, listener: Listener) {
 }
 
 async fn accept_until_draining(shared: &Arc<Shared>, listener: Listener) -> io::Result<()> {
-    #[expect(
-        deprecated,
-        reason = "its replacement is unsafe for the sake of types whose descriptor may change; \
-                  a Listener owns one for life"
-    )]
-    let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
     let mut draining = pin!(shared.draining());
     let mut exhausted = false;
     loop {
-        let ready = async { Some(listener.readable().await) };
-        let Some(ready) = race(async { (draining.as_mut().await, None).1 }, ready).await else {
-            break;
-        };
-        match ready?.try_io(|listener| listener.get_ref().accept()) {
-            Err(_would_block) => exhausted = false,
-            Ok(accepted) => handle(shared, accepted, &mut exhausted).await,
+        let accepted = poll_fn(|cx| {
+            if draining.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            let accepted = listener.poll_accept(cx);
+            exhausted &= accepted.is_ready();
+            accepted.map(Some)
+        });
+        match accepted.await {
+            Some(accepted) => handle(shared, accepted, &mut exhausted).await,
+            None => break,
         }
     }
     // What the kernel has accepted already is served: to those clients the connection is open and
-    // the request on its way.
+    // the request on its way. tokio may answer "would block" from memory, so the kernel is asked.
+    let listener = listener.detach()?;
     loop {
-        match listener.get_ref().accept() {
+        match listener.accept() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             accepted => handle(shared, accepted, &mut exhausted).await,
         }
@@ -279,14 +293,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | NetworkUnreachable
             | PermissionDenied
     )
-}
-
-/// The output of whichever ends first, `a` if both do.
-async fn race<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    std::future::poll_fn(|cx| match a.as_mut().poll(cx) {
-        Poll::Pending => b.as_mut().poll(cx),
-        ready => ready,
-    })
-    .await
 }

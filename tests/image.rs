@@ -266,3 +266,49 @@ fn a_bad_value_ends_the_container_with_exit_code_2_and_one_line() {
     let line = "error: PORT=\"http\": expected a number from 0 to 65535\n";
     assert_eq!(container.end(), ("2".to_owned(), line.to_owned()));
 }
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn a_second_signal_ends_pid_1_at_once_with_its_number() {
+    for (signal, code) in [("TERM", "143"), ("INT", "130")] {
+        let container = Container::run(&CONFINED);
+        container.wait_until_healthy();
+        let mut client = Client::connect(container.address(8080));
+        client.send("GET / HT");
+        docker(&["kill", "--signal=TERM", &container.0]);
+        // The listener is closed when the first signal has been taken.
+        while docker_output(&["exec", &container.0, "/healthcheck"])
+            .status
+            .success()
+        {}
+        docker(&["kill", &format!("--signal={signal}"), &container.0]);
+        assert_eq!(docker(&["wait", &container.0]), code);
+    }
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn a_flood_of_half_heads_is_survived_in_32_mib() {
+    let options = [
+        "--memory=32m",
+        "--memory-swap=32m",
+        "--publish=127.0.0.1::8080",
+    ];
+    let container = Container::run(&options);
+    container.wait_until_healthy();
+    let address = container.address(8080);
+    // As many as MAX_CONNECTIONS allows by default, and some more that wait behind them.
+    let mut flood: Vec<_> = (0..1_100).map(|_| Client::connect(address)).collect();
+    flood
+        .iter_mut()
+        .for_each(|client| client.send("GET / HTTP/1.1\r\nHost: test\r\n"));
+    // Answered when the first of them have had their time.
+    let response = Client::connect(address).request("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(response.status, 200);
+    assert_eq!(flood[0].response().status, 408);
+    docker(&["exec", &container.0, "/healthcheck"]);
+    assert_eq!(
+        container.inspect("{{.State.Status}} {{.State.OOMKilled}}"),
+        "running false"
+    );
+}

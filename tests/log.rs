@@ -35,8 +35,11 @@ fn a_cap_above_the_descriptor_limit_is_warned_of_once() {
             .args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")])
             .arg(common::server_binary())
             .env_clear()
-            .env("LISTEN", "127.0.0.1:0");
+            .env("LISTEN", "127.0.0.1:0")
+            .env("HEADER_TIMEOUT", "300ms");
         let mut server = Server::spawn(command);
+        // The limit is looked at a moment after start, and this takes longer.
+        server.connect().assert_closed();
         server.signal("TERM");
         assert_eq!(server.exit().code(), Some(0));
         let expected = format!(

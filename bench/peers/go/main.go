@@ -1,0 +1,28 @@
+// net/http as its documentation shows it.
+package main
+
+import (
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+)
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		io.WriteString(w, "Hello from Rust in Docker!\n")
+	})
+	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "healthy")
+	})
+	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if os.Getenv("ANNOUNCE") != "" {
+		os.Stderr.WriteString("listening on " + listener.Addr().String() + "\n")
+	}
+	log.Fatal(http.Serve(listener, nil))
+}

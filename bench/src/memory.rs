@@ -1,0 +1,110 @@
+//! Memory of an idle server, and of each idle connection.
+
+use std::{net::TcpStream, thread, time::Duration};
+
+use anyhow::{Result, ensure};
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::{
+    client,
+    launch::pin,
+    peers::Target,
+    proc,
+    report::Measured,
+    session::{Server, Session},
+};
+
+/// The slope between them leaves out what a server needs once.
+const FEW: usize = 1_000;
+const MANY: usize = 8_000;
+/// Long enough to settle, short enough for the deadlines that servers put on silent connections.
+const SETTLE: Duration = Duration::from_secs(1);
+
+pub fn measure(session: &Session) -> Result<Measured> {
+    let mut idle = session.metric("PSS idle", "KiB");
+    let mut silent = session.metric("connection, silent", "bytes");
+    let mut asked = session.metric("connection, after a request", "bytes");
+
+    pin(&[session.cores.load]);
+    let rounds = session.options.rounds(3, 1);
+    let mut notes = session.each_target(
+        "memory, idle",
+        rounds,
+        |_| true,
+        |round, target| {
+            let server = session.start(target, &[session.cores.server], 1, false)?;
+            thread::sleep(SETTLE / 4);
+            idle.record(target, round, pss(&server)? / 1024.0);
+            Ok(())
+        },
+    );
+    let able = |target: &Target| target.traits.keep_alive && target.traits.concurrent;
+    for (what, metric, ask) in [
+        ("silent", &mut silent, false),
+        ("after a request", &mut asked, true),
+    ] {
+        let what = format!("memory, connections, {what}");
+        notes.extend(session.each_target(&what, rounds, able, |round, target| {
+            let server = session.start(target, &[session.cores.server], 1, true)?;
+            metric.record(target, round, bytes_per_connection(&server, ask)?);
+            Ok(())
+        }));
+    }
+    pin(&session.cores.all);
+    Ok(Measured {
+        part: "memory",
+        title: format!(
+            "one worker; of a connection: the slope from {FEW} to {MANY}, {rounds} rounds"
+        ),
+        tables: vec![vec![idle, silent, asked]],
+        notes,
+    })
+}
+
+fn bytes_per_connection(server: &Server, ask: bool) -> Result<f64> {
+    let mut connections = Vec::with_capacity(MANY);
+    let mut pss_with = |count| -> Result<f64> {
+        open(server.port, &mut connections, count, ask)?;
+        thread::sleep(SETTLE);
+        pss(server)
+    };
+    let (few, many) = (pss_with(FEW)?, pss_with(MANY)?);
+    let closed = connections
+        .iter()
+        .filter(|connection| !is_open(connection))
+        .count();
+    ensure!(
+        closed == 0,
+        "{closed} of {MANY} connections were closed by the server"
+    );
+    Ok((many - few) / (MANY - FEW) as f64)
+}
+
+/// Opens connections until there are `count`; each asks once if `ask`.
+pub fn open(port: u16, connections: &mut Vec<TcpStream>, count: usize, ask: bool) -> Result<()> {
+    while connections.len() < count {
+        let mut connection = client::connect(port)?;
+        // Closed with a reset: thousands of them in TIME_WAIT would use up the ports.
+        set_socket_linger(&connection, Some(Duration::ZERO))?;
+        if ask {
+            client::exchange(&mut connection)?;
+        } else if connections.len() % 100 == 99 {
+            // A full accept queue would cost a second each.
+            thread::sleep(Duration::from_millis(2));
+        }
+        connections.push(connection);
+    }
+    Ok(())
+}
+
+fn is_open(connection: &TcpStream) -> bool {
+    let peek = || {
+        connection.set_nonblocking(true)?;
+        connection.peek(&mut [0])
+    };
+    peek().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+fn pss(server: &Server) -> Result<f64> {
+    Ok(proc::total(server.running.group(), |pid| proc::memory(pid, "Pss"))? as f64)
+}

@@ -1,0 +1,231 @@
+//! What takes longer than a test should: `cargo test --test soak -- --ignored --nocapture`
+//!
+//! `SOAK_STOPS` (20) and `SOAK_CONNECTIONS` (10,000) set how long.
+
+mod common;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::ops::AddAssign;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, str};
+
+use common::{Client, PATIENCE, Server};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+const CLIENTS: usize = 16;
+
+fn setting(variable: &str, default: u64) -> u64 {
+    env::var(variable).map_or(default, |value| value.parse().expect("a number"))
+}
+
+/// How requests and connections ended for the clients of a server that stops under load.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: usize,
+    /// Connections that ended as announced, after a response with `Connection: close`.
+    announced: usize,
+    /// Requests on a kept connection that met its close: sent when the server had not yet received
+    /// them and had nothing more to do. Without a delay HTTP/1.1 has no way to prevent it.
+    raced: usize,
+    /// Connections that the kernel had made and the server never accepted: made after its last look
+    /// at the queue.
+    unaccepted: usize,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.announced += other.announced;
+        self.raced += other.raced;
+        self.unaccepted += other.unaccepted;
+    }
+}
+
+/// Sends request after request, each as soon as the last is answered, until nobody listens.
+fn client(address: SocketAddr) -> Tally {
+    let mut tally = Tally::default();
+    while let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) {
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        let mut answers = 0;
+        loop {
+            match request(&mut stream) {
+                Some(close) => {
+                    answers += 1;
+                    if close {
+                        tally.announced += 1;
+                        assert_eq!(stream.read(&mut [0]).expect("an orderly close"), 0);
+                        break;
+                    }
+                }
+                None if answers == 0 => break tally.unaccepted += 1,
+                None => break tally.raced += 1,
+            }
+        }
+        tally.answered += answers;
+    }
+    tally
+}
+
+/// Whether the response says `close`; nothing if there is none. Half a response is a failure.
+fn request(stream: &mut TcpStream) -> Option<bool> {
+    if stream.write_all(GET).is_err() {
+        return None;
+    }
+    let mut response = Vec::new();
+    while !response.ends_with(b"Docker!\n") {
+        let mut part = [0; 1024];
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(length) => response.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    if response.is_empty() {
+        return None;
+    }
+    let response = str::from_utf8(&response).expect("text");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(
+        response.ends_with("\r\n\r\nHello from Rust in Docker!\n"),
+        "{response}"
+    );
+    Some(response.contains("\r\nconnection: close\r\n"))
+}
+
+fn stop_under_load(delay: &str, workers: &str) -> Tally {
+    let mut total = Tally::default();
+    for _ in 0..setting("SOAK_STOPS", 20) {
+        let mut server = Server::start(&[("SHUTDOWN_DELAY", delay), ("WORKERS", workers)]);
+        let address = server.address;
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| thread::spawn(move || client(address)))
+            .collect();
+        thread::sleep(Duration::from_millis(100));
+        server.signal("TERM");
+        assert_eq!(server.exit().code(), Some(0));
+        for client in clients {
+            total += client.join().expect("no half response");
+        }
+    }
+    println!("SHUTDOWN_DELAY={delay} WORKERS={workers}: {total:?}");
+    total
+}
+
+#[test]
+#[ignore = "takes several seconds"]
+fn no_kept_connection_ends_unannounced_while_the_delay_lasts() {
+    for workers in ["1", "4"] {
+        let tally = stop_under_load("300ms", workers);
+        assert_eq!(tally.raced, 0);
+        assert!(tally.announced > 0);
+    }
+}
+
+#[test]
+#[ignore = "takes several seconds"]
+fn no_response_is_cut_short_without_a_delay() {
+    for workers in ["1", "4"] {
+        assert!(stop_under_load("0", workers).answered > 0);
+    }
+}
+
+/// Resident memory in KiB, and open descriptors.
+fn resources(server: &Server) -> (u64, usize) {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("status");
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("VmRSS");
+    let resident = resident
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("descriptors");
+    (resident, descriptors.count())
+}
+
+/// Opens a connection, does something with it, and drops it wherever it is.
+fn churn_once(address: SocketAddr, random: &mut fastrand::Rng) {
+    let mut client = Client::connect(address);
+    let mut request = GET.to_vec();
+    match random.u8(0..8) {
+        0 => return,
+        1 => request.truncate(random.usize(1..GET.len())),
+        2 => request[random.usize(..GET.len())] = random.u8(..),
+        3 => request = GET.repeat(random.usize(2..200)),
+        4 => request = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nhalf".to_vec(),
+        5 => {
+            request = (0..random.usize(1..20_000))
+                .map(|_| random.u8(..))
+                .collect()
+        }
+        6 => {
+            client.send(&request);
+            client.response();
+        }
+        _ => {}
+    }
+    // The server may have had enough already.
+    let _ = client.0.write_all(&request);
+    if random.bool() {
+        let _ = client.0.read(&mut [0; 64]);
+    }
+}
+
+fn churn(address: SocketAddr, connections: u64) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    thread::scope(|scope| {
+        for churner in 0..CLIENTS as u64 {
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed.wrapping_add(churner));
+                for _ in 0..connections / CLIENTS as u64 {
+                    churn_once(address, &mut random);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn connections_dropped_at_random_leave_nothing_behind() {
+    let mut server = Server::start(&[("HEADER_TIMEOUT", "100ms"), ("MAX_CONNECTIONS", "200")]);
+    let settled = |server: &Server, descriptors: usize| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = resources(server);
+            if now.1 <= descriptors {
+                return now;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} descriptors, {descriptors} before",
+                now.1
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let (_, descriptors) = resources(&server);
+    // What the server needs at its busiest stays with it: only growth after that is a leak.
+    churn(server.address, 2_000);
+    let (before, _) = settled(&server, descriptors);
+    let connections = setting("SOAK_CONNECTIONS", 10_000);
+    churn(server.address, connections);
+    let (after, _) = settled(&server, descriptors);
+    println!("{connections} connections: {before} KiB before, {after} KiB after");
+    assert!(
+        after <= before + before / 4,
+        "{before} KiB before, {after} KiB after"
+    );
+    assert_eq!(server.get("/health").status, 200);
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+}
