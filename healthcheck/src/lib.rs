@@ -7,9 +7,10 @@
 //! 1. [`options`] reads the arguments and the environment, [`target`] what to probe.
 //! 2. `probe` connects, sends one request and receives, all before one deadline.
 //! 3. [`response`] takes the answer as it arrives and decides as early as it can.
-//! 4. [`run`], here, says so in one line and one [`Outcome`].
+//! 4. `report` says so in one line, and [`run`], here, in one [`Outcome`].
 //!
-//! No allocation, no `core::fmt`, no libc, nothing that can panic: the binary is a few kilobytes.
+//! No allocation, no `core::fmt`, no libc, nothing that panics: all of that would be larger than the
+//! probe.
 
 #![no_std]
 #![forbid(unsafe_code)]

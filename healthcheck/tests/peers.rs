@@ -20,7 +20,8 @@ fn with_timeout(url: &str) -> Run {
 
 #[test]
 fn nothing_listens() {
-    let url = format!("http://127.0.0.1:{}/", free_port());
+    let port = SilentPort::new();
+    let url = format!("http://127.0.0.1:{}/", port.number);
     probe([&url]).assert_unhealthy(&url, "connect: refused");
 }
 
@@ -401,7 +402,8 @@ fn attempts_go_on_until_healthy() {
 
 #[test]
 fn attempts_end_when_the_wait_is_over() {
-    let url = format!("http://127.0.0.1:{}/", free_port());
+    let port = SilentPort::new();
+    let url = format!("http://127.0.0.1:{}/", port.number);
     let run = probe([&url, "--wait=300ms", "--timeout=20s"]);
     run.assert_unhealthy_after(TIMEOUT, &url, "connect: refused");
     // An attempt is cut short by it.

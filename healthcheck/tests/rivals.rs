@@ -236,7 +236,8 @@ fn table() {
     println!("| the peer | is | {} |", names.join(" | "));
     println!("| --- | --- |{}", " --- |".repeat(names.len()));
 
-    let refused = format!("http://127.0.0.1:{}/", free_port());
+    let silent = SilentPort::new();
+    let refused = format!("http://127.0.0.1:{}/", silent.number);
     row("refuses", false, |rival| {
         judge((rival.command)(&refused, None), false)
     });

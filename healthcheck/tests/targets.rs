@@ -138,9 +138,10 @@ fn port_of_the_environment_is_probed_in_both_address_families() {
 
 #[test]
 fn line_names_the_server_of_the_environment() {
-    let port = free_port().to_string();
+    let silent = SilentPort::new();
+    let port = silent.number;
     let target = format!("http://localhost:{port}/health");
-    probe_with(&[("PORT", &port)], []).assert_unhealthy(&target, "connect: refused");
+    probe_with(&[("PORT", &port.to_string())], []).assert_unhealthy(&target, "connect: refused");
     let listen = format!("0.0.0.0:{port}");
     let target = format!("http://127.0.0.1:{port}/x");
     probe_with(&[("LISTEN", &listen)], ["/x"]).assert_unhealthy(&target, "connect: refused");
@@ -208,7 +209,8 @@ fn hosts_are_addresses_or_localhost() {
 #[test]
 fn proxy_of_the_environment_is_ignored() {
     let peer = answering_on("127.0.0.1:0");
-    let proxy = format!("http://127.0.0.1:{}", free_port());
+    let silent = SilentPort::new();
+    let proxy = format!("http://127.0.0.1:{}", silent.number);
     probe_with(
         &[("HTTP_PROXY", &proxy), ("http_proxy", &proxy)],
         [&peer.url()],
@@ -393,7 +395,8 @@ fn lines_stay_short_and_plain_whatever_is_given() {
         );
         assert_eq!(run.errors.lines().count(), 1);
     }
-    let url = format!("http://127.0.0.1:{}/{}", free_port(), "p".repeat(1000));
+    let silent = SilentPort::new();
+    let url = format!("http://127.0.0.1:{}/{}", silent.number, "p".repeat(1000));
     let run = probe([&url]);
     assert!(
         run.errors.len() < 200 && run.errors.contains("pp...: connect: refused ("),

@@ -4,11 +4,14 @@
 
 use std::env;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 /// How long anything may take that should be immediate, on a machine that is busy.
 pub const MARGIN: Duration = Duration::from_secs(2);
@@ -226,10 +229,23 @@ impl Peer {
     }
 }
 
-/// A port that nothing listens on, so long as no other process takes it.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    listener.local_addr().expect("it is bound").port()
+/// A port that is taken, and that nothing listens on.
+pub struct SilentPort {
+    _socket: OwnedFd,
+    pub number: u16,
+}
+
+impl SilentPort {
+    pub fn new() -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("there is IPv4");
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+        let address = getsockname(&socket).expect("it is bound");
+        let number = SocketAddrV4::try_from(address).expect("it is IPv4").port();
+        Self {
+            _socket: socket,
+            number,
+        }
+    }
 }
 
 /// Reads up to the end of a request's head.
