@@ -50,15 +50,23 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
     let accepted = Instant::now();
     // The first head's time runs from accept on, so a client that never says a word has no more.
     let mut head_deadline = Some(accepted + limits.header_timeout);
-    let mut idle_deadline = accepted + limits.header_timeout;
+    let (mut waiting_since, mut patience) = (accepted, limits.header_timeout);
     // Due at the first tick, as it will be once a byte is there: to set a timer to an earlier time
     // wakes the event loop.
     let mut timer = pin!(sleep_until(accepted + tick(limits)));
     let mut unparsed = Bytes::new();
-    slot.set_idle(accepted);
     loop {
         if unparsed.is_empty() {
-            match first_byte(stream, idle_deadline, timer.as_mut(), &slot, &shared).await {
+            match first_byte(
+                stream,
+                waiting_since,
+                patience,
+                timer.as_mut(),
+                &slot,
+                &shared,
+            )
+            .await
+            {
                 Some(readable) => stream = readable,
                 None => return,
             }
@@ -79,7 +87,7 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
         let end;
         (end, stream, unparsed) = Box::pin(requests).await;
         match end {
-            End::Quiet(since) => idle_deadline = since + limits.idle_timeout,
+            End::Quiet(since) => (waiting_since, patience) = (since, limits.idle_timeout),
             End::Late => {
                 log::debug(format_args!("{peer}: request head not whole in time"));
                 // The socket's buffer is empty, or the peer would be a stalled one.
@@ -96,7 +104,8 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
 /// nothing if the peer closed, the timer ran out, or the connection has to go.
 async fn first_byte(
     stream: TcpStream,
-    deadline: Instant,
+    since: Instant,
+    patience: Duration,
     mut timer: Pin<&mut Sleep>,
     slot: &Slot,
     shared: &Shared,
@@ -111,10 +120,13 @@ async fn first_byte(
             return Poll::Ready(Some(peeked.is_ok_and(|bytes| bytes > 0)));
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if deadline <= Instant::now() {
+            if since + patience <= Instant::now() {
                 return Poll::Ready(Some(false));
             }
-            timer.as_mut().reset(deadline);
+            // Not at accept: the first request may be right behind it, and whoever is busy cannot
+            // be asked to leave instead.
+            slot.set_idle(since);
+            timer.as_mut().reset(since + patience);
         }
         Poll::Pending
     });

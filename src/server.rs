@@ -96,10 +96,12 @@ pub async fn serve(
         ..
     } = limits;
     let shared = Arc::new(Shared::new(limits, workers));
-    for worker in 1..workers.get() {
-        let (shared, listener, event_loop) = (shared.clone(), listener.try_clone()?, event_loop()?);
+    let others = (1..workers.get()).map(|_| Ok((event_loop()?, listener.try_clone()?)));
+    // All of them before the first accepts: connections may take every descriptor that is left.
+    for (event_loop, listener) in others.collect::<io::Result<Vec<_>>>()? {
+        let shared = shared.clone();
         thread::Builder::new()
-            .name(format!("worker-{worker}"))
+            .name("worker".into())
             .spawn(move || event_loop.block_on(async { work(shared, listener.attach()).await }))?;
     }
     tokio::spawn(work(shared.clone(), Ok(listener)));

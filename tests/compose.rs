@@ -15,7 +15,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::docker::{docker, success};
+use common::docker::{copy_sources, docker, success};
 use common::{Client, PATIENCE};
 
 /// How long a first build of everything may take.
@@ -28,21 +28,6 @@ const PLAIN: [&str; 0] = [];
 const DATABASE: [&str; 2] = ["--profile", "database"];
 const DEVELOPMENT: [&str; 4] = ["--file", "compose.yaml", "--file", "compose.dev.yaml"];
 
-/// What a build reads, and the Compose files.
-const SOURCES: [&str; 11] = [
-    ".cargo",
-    ".dockerignore",
-    "Cargo.lock",
-    "Cargo.toml",
-    "Dockerfile",
-    "build.rs",
-    "compose.dev.yaml",
-    "compose.yaml",
-    "endpoint",
-    "healthcheck",
-    "src",
-];
-
 /// A Compose project on a copy of the sources, with images of its own; all of it removed on drop.
 struct Project {
     name: String,
@@ -54,14 +39,7 @@ impl Project {
     fn new(test: &str, options: &[&'static str]) -> Self {
         let name = format!("compose-{test}-{}", std::process::id());
         let directory = env::temp_dir().join(&name);
-        fs::create_dir_all(&directory).expect("a directory for the sources");
-        let status = Command::new("cp")
-            .arg("--recursive")
-            .args(SOURCES)
-            .arg(&directory)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(status.expect("cp is on PATH").success());
+        copy_sources(&directory);
         Self {
             name,
             directory,

@@ -13,7 +13,11 @@ use crate::{
 };
 
 pub const OURS: &str = "healthcheck";
+/// The same probe when it connects and asks nothing, which is what the floor does.
+pub const OURS_CONNECT: &str = "healthcheck tcp://";
 pub const FLOOR: &str = "c-connect";
+/// What the exchange of a request and its answer adds, whoever makes it.
+pub const FLOOR_REQUEST: &str = "c-request";
 const LIMIT: Duration = Duration::from_secs(10);
 
 struct Probe {
@@ -104,16 +108,24 @@ fn find_probes(session: &Session, port: u16, notes: &mut Vec<String>) -> Result<
     for (name, path) in ours {
         let path = session.shop.keep(&name, &path)?;
         let bytes = Some(fs::metadata(&path)?.len());
+        let connect = (name == OURS).then(|| Probe {
+            name: OURS_CONNECT.to_owned(),
+            path: path.clone(),
+            args: vec![format!("tcp://127.0.0.1:{port}")],
+            bytes: None,
+        });
         probes.push(Probe {
             name,
             path,
             args: Vec::new(),
             bytes,
         });
+        probes.extend(connect);
     }
     let url = format!("http://127.0.0.1:{port}/health");
     let peers = [
         (FLOOR, session.shop.build_c("connect"), vec![]),
+        (FLOOR_REQUEST, session.shop.build_c("request"), vec![]),
         ("c-nothing", session.shop.build_c("nothing"), vec![]),
         // As each is put into a HEALTHCHECK. A shared library's size is not the probe's: no bytes.
         (

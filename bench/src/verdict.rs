@@ -113,6 +113,20 @@ pub fn judge<'a>(session: &'a Session, parts: &[Measured], unmeasured_too: bool)
             find(parts, "probe", "exec to exit")
                 .and_then(|metric| metric.ratio(probe::OURS, probe::FLOOR)),
         ),
+        at_most(
+            "the same, connecting alone",
+            1.3,
+            "×",
+            find(parts, "probe", "exec to exit")
+                .and_then(|metric| metric.ratio(probe::OURS_CONNECT, probe::FLOOR)),
+        ),
+        at_most(
+            "the same, beside one that asks as well",
+            1.3,
+            "×",
+            find(parts, "probe", "exec to exit")
+                .and_then(|metric| metric.ratio(probe::OURS, probe::FLOOR_REQUEST)),
+        ),
     ];
     verdicts.retain(|verdict| unmeasured_too || verdict.pass.is_some());
     verdicts

@@ -1,6 +1,34 @@
-//! The `docker` command.
+//! The `docker` command, and what it builds from.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
+
+/// What a build reads, and the Compose files.
+const SOURCES: [&str; 11] = [
+    ".cargo",
+    ".dockerignore",
+    "Cargo.lock",
+    "Cargo.toml",
+    "Dockerfile",
+    "build.rs",
+    "compose.dev.yaml",
+    "compose.yaml",
+    "endpoint",
+    "healthcheck",
+    "src",
+];
+
+/// Makes `directory` with a copy of the sources in it, to be changed by a test.
+pub fn copy_sources(directory: &Path) {
+    fs::create_dir_all(directory).expect("a directory for the sources");
+    let mut copy = Command::new("cp");
+    copy.arg("--recursive")
+        .args(SOURCES)
+        .arg(directory)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    success(copy);
+}
 
 /// Runs `docker` and gives back what it printed.
 pub fn docker(arguments: &[&str]) -> String {
