@@ -335,7 +335,8 @@ fn a_change_to_the_sources_is_served_and_compiles_no_dependency() {
     copy_sources(&change.0);
     let routes = change.0.join("src/routes.rs");
     let source = fs::read_to_string(&routes).expect("the routes");
-    fs::write(&routes, source.replace("Rust in Docker", "a change")).expect("a change");
+    // Another change each time, or the second run would find it in the build cache.
+    fs::write(&routes, source.replace("Rust in Docker", &change.1)).expect("a change");
     // Without a value the build argument is taken from the environment, if it is there.
     let arguments = [
         "--progress=plain",
@@ -358,5 +359,5 @@ fn a_change_to_the_sources_is_served_and_compiles_no_dependency() {
     container.wait_until_healthy();
     let mut client = Client::connect(container.address(8080));
     let response = client.request("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    assert_eq!(response.body, "Hello from a change!\n");
+    assert_eq!(response.body, format!("Hello from {}!\n", change.1));
 }
