@@ -27,7 +27,7 @@ COPY src src
 RUN touch src/lib.rs endpoint/src/lib.rs healthcheck/src/lib.rs \
  && cargo build --locked --release --workspace --bins \
  && mkdir /out && cp target/*/release/server target/*/release/healthcheck /out \
- && ! readelf --program-headers /out/* | grep -q INTERP
+ && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers
 
 FROM scratch AS server
 LABEL org.opencontainers.image.title="scratch-server" \

@@ -90,7 +90,8 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: Peer, slot: Slot, shared:
             End::Quiet(since) => (waiting_since, patience) = (since, limits.idle_timeout),
             End::Late => {
                 log::debug(format_args!("{peer}: request head not whole in time"));
-                // The socket's buffer is empty, or the peer would be a stalled one.
+                // The socket has room, or the peer would be a stalled one, and the event loop has
+                // seen as much since the stream was registered.
                 let _ = stream.try_write(REQUEST_TIMEOUT);
                 return close(stream, true, timer.as_mut(), &slot).await;
             }
@@ -133,19 +134,17 @@ async fn first_byte(
     match stays.await {
         Some(true) => Some(stream),
         Some(false) => None,
-        None => unread(stream, slot),
+        // The bytes of a request, which has to be answered first.
+        None => unread(stream).inspect(|_| slot.stay()),
     }
 }
 
-/// The stream, if its socket holds bytes of a request, which has to be answered first.
-fn unread(stream: TcpStream, slot: &Slot) -> Option<TcpStream> {
-    // Asks the kernel: what tokio knows of a socket may be older than the reason to leave.
+/// The stream, if its socket holds bytes that nobody has read.
+fn unread(stream: TcpStream) -> Option<TcpStream> {
+    // Asks the kernel: what tokio knows of a socket may be older than the reason to ask.
     let socket = stream.into_std().ok()?;
     match socket.peek(&mut [0]) {
-        Ok(1..) => {
-            slot.stay();
-            TcpStream::from_std(socket).ok()
-        }
+        Ok(1..) => TcpStream::from_std(socket).ok(),
         _ => None,
     }
 }
@@ -180,6 +179,7 @@ async fn serve_requests(
         progress: progress.clone(),
     });
     let service = service_fn(|request| {
+        progress.entry.set_busy();
         progress.enter(Phase::Answering);
         let (shared, progress) = (shared.clone(), progress.clone());
         async move { Ok::<_, Infallible>(answer(request, peer, &shared, progress).await) }
@@ -193,13 +193,13 @@ async fn serve_requests(
         }
     };
     let parts = http.into_parts();
-    // Even with nothing in it, it would keep the 8 KiB that it is a part of.
-    let unparsed = if parts.read_buf.is_empty() {
-        Bytes::new()
-    } else {
-        parts.read_buf
+    let io = parts.io.into_inner();
+    let unparsed = match (parts.read_buf.is_empty(), io.unparsed.is_empty()) {
+        (false, true) => parts.read_buf,
+        (true, _) => io.unparsed,
+        (false, false) => [parts.read_buf, io.unparsed].concat().into(),
     };
-    (end, parts.io.into_inner().stream, unparsed)
+    (end, io.stream, unparsed)
 }
 
 async fn drive<S>(
@@ -231,9 +231,13 @@ where
         if progress.read.swap(false, Relaxed) {
             quiet_since = None;
         }
-        if slot.asked() && progress.phase() != Phase::Quiet {
-            // Somebody else can go at once.
-            slot.stay();
+        if progress.phase() != Phase::Quiet {
+            // There may be more requests in hyper's buffer, of which no read tells.
+            quiet_since = None;
+            if slot.asked() {
+                // Somebody else can go at once.
+                slot.stay();
+            }
         }
         match progress.phase() {
             Phase::Head => {
@@ -294,24 +298,32 @@ fn tick(limits: &Limits) -> Duration {
 }
 
 /// Closes in stages (RFC 9112 section 9.6): to close a socket with unread bytes resets it, and the
-/// reset can overtake the answer. So what still comes is thrown away, for a moment.
-async fn close(mut stream: TcpStream, mut unread: bool, mut timer: Pin<&mut Sleep>, slot: &Slot) {
+/// reset can overtake the answer. So what still comes is thrown away, for a moment; `more` if the
+/// peer may not have sent all of it yet.
+async fn close(mut stream: TcpStream, more: bool, mut timer: Pin<&mut Sleep>, slot: &Slot) {
     let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
+    if !more {
+        match unread(stream) {
+            Some(unread) => stream = unread,
+            None => return,
+        }
+    }
     let now = Instant::now();
     timer.as_mut().reset(now + LINGER);
     slot.set_idle(now);
     poll_fn(|cx| {
-        while !slot.asked() {
+        // First, because reads may never be pending.
+        if timer.as_mut().poll(cx).is_ready() || slot.asked() {
+            return Poll::Ready(());
+        }
+        loop {
             let mut buffer = [const { MaybeUninit::uninit() }; 1024];
             let mut buffer = ReadBuf::uninit(&mut buffer);
-            match Pin::new(&mut stream).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => unread = true,
-                Poll::Ready(_) => break,
-                Poll::Pending if unread => return timer.as_mut().poll(cx),
-                Poll::Pending => break,
+            match ready!(Pin::new(&mut stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
             }
         }
-        Poll::Ready(())
     })
     .await;
 }
@@ -323,9 +335,9 @@ async fn answer(
     progress: Arc<Progress>,
 ) -> Response<Tracked> {
     let mut line = log::enabled(Level::Debug).then(|| Line::of(&request, peer));
-    if !request.body().is_end_stream() {
-        progress.unread_body.store(true, Relaxed);
-    }
+    progress
+        .unread_body
+        .store(!request.body().is_end_stream(), Relaxed);
     let mut response = match has_valid_host(&request) {
         true => routes::respond(request, &shared.routes).await,
         false => {
@@ -371,7 +383,7 @@ struct Progress {
     wrote: AtomicBool,
     /// The last write found no room.
     blocked: AtomicBool,
-    /// The last request came with a body.
+    /// The last request came with a body, which its route may not have read.
     unread_body: AtomicBool,
 }
 

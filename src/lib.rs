@@ -16,9 +16,10 @@
 //!
 //! # What is absent
 //!
-//! No request, value or failure of a client can panic, wait without a deadline, or make the server
-//! hold more than the two 8 KiB buffers of its connection. No handler ever sees a connection that
-//! is over the cap, and no configuration is read after start.
+//! Nothing that a client sends or leaves out can panic, wait without a deadline, or make the server
+//! hold more than the two buffers of its connection, 8 to 16 KiB each; what a route awaits is up to
+//! the route. No connection is served above the cap but those that the kernel had accepted when the
+//! server stopped. No configuration is read after start.
 
 #![forbid(unsafe_code)]
 

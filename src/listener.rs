@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 /// Connections that the kernel holds for us until they are accepted, as far as
 /// `net.core.somaxconn` allows.
-const BACKLOG: u32 = 4_096;
+pub(crate) const BACKLOG: u32 = 4_096;
 
 /// A listening socket that the event loop watches.
 pub struct Listener(Socket<TcpListener, UnixListener>);
@@ -28,7 +28,8 @@ pub(crate) struct Detached(Socket<net::TcpListener, unix::UnixListener>);
 
 enum Socket<T, U> {
     Tcp(T),
-    Unix(U, Arc<SocketFile>),
+    // The file goes first: without a listener it would be taken for a stale one.
+    Unix(Arc<SocketFile>, U),
 }
 
 /// The file of a unix socket, removed when the last that listens on it is gone.
@@ -62,7 +63,8 @@ impl Listener {
             Endpoint::Ip(address) => Socket::Tcp(bind_tcp(address)?),
             Endpoint::Unix(path) => {
                 let path = Path::new(OsStr::from_bytes(path));
-                Socket::Unix(bind_unix(path)?, Arc::new(SocketFile(path.to_owned())))
+                let listener = bind_unix(path)?;
+                Socket::Unix(Arc::new(SocketFile(path.to_owned())), listener)
             }
         }))
     }
@@ -81,7 +83,7 @@ impl Listener {
             Socket::Tcp(listener) => listener
                 .poll_accept(cx)
                 .map_ok(|(stream, peer)| (stream, Peer(Some(peer)))),
-            Socket::Unix(listener, _) => {
+            Socket::Unix(_, listener) => {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;
                 Poll::Ready(stream.into_std().and_then(unix_stream))
             }
@@ -92,8 +94,8 @@ impl Listener {
     pub(crate) fn try_clone(&self) -> io::Result<Detached> {
         Ok(Detached(match &self.0 {
             Socket::Tcp(listener) => Socket::Tcp(listener.as_fd().try_clone_to_owned()?.into()),
-            Socket::Unix(listener, file) => {
-                Socket::Unix(listener.as_fd().try_clone_to_owned()?.into(), file.clone())
+            Socket::Unix(file, listener) => {
+                Socket::Unix(file.clone(), listener.as_fd().try_clone_to_owned()?.into())
             }
         }))
     }
@@ -101,7 +103,7 @@ impl Listener {
     pub(crate) fn detach(self) -> io::Result<Detached> {
         Ok(Detached(match self.0 {
             Socket::Tcp(listener) => Socket::Tcp(listener.into_std()?),
-            Socket::Unix(listener, file) => Socket::Unix(listener.into_std()?, file),
+            Socket::Unix(file, listener) => Socket::Unix(file, listener.into_std()?),
         }))
     }
 }
@@ -111,7 +113,7 @@ impl Detached {
     pub(crate) fn attach(self) -> io::Result<Listener> {
         Ok(Listener(match self.0 {
             Socket::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
-            Socket::Unix(listener, file) => Socket::Unix(UnixListener::from_std(listener)?, file),
+            Socket::Unix(file, listener) => Socket::Unix(file, UnixListener::from_std(listener)?),
         }))
     }
 
@@ -122,7 +124,7 @@ impl Detached {
                 stream.set_nonblocking(true)?;
                 Ok((TcpStream::from_std(stream)?, Peer(Some(peer))))
             }
-            Socket::Unix(listener, _) => {
+            Socket::Unix(_, listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
                 unix_stream(stream)
@@ -150,7 +152,7 @@ impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0, self.local_addr()) {
             (_, Some(address)) => write!(f, "port {} ({address})", address.port()),
-            (Socket::Unix(_, file), _) => write!(f, "unix:{}", file.0.display()),
+            (Socket::Unix(file, _), _) => write!(f, "unix:{}", file.0.display()),
             (Socket::Tcp(_), None) => f.write_str("an unknown address"),
         }
     }
@@ -204,7 +206,9 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 /// Whether `path` is the socket of a server that is gone: a file of its own, but nobody listens.
 fn is_stale(path: &Path) -> bool {
+    // A datagram socket cannot be connected to a listener, but it is told, without waiting for a
+    // place in the accept queue, whether there is one.
+    let refused = || unix::UnixDatagram::unbound()?.connect(path);
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-        && unix::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        && refused().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }

@@ -1,8 +1,8 @@
 //! Log lines on stderr, each in one write.
 //!
-//! At `debug` there is a line a request, so lines go through a bounded queue to a thread of their
-//! own: a pipe that nobody reads fills up, and must not stop the server. Below that there are so
-//! few that they are written where they arise, and the thread is never started.
+//! A pipe that nobody reads fills up, and must not stop a server that others depend on. So what is
+//! logged once it serves goes through a bounded queue to a thread of its own, which the first such
+//! line starts; the lines before that are written where they arise, and cost no thread.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -18,11 +18,11 @@ const QUEUE: usize = 1_024;
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Off as u8);
-static WRITER: OnceLock<SyncSender<Message>> = OnceLock::new();
+static WRITER: OnceLock<Option<SyncSender<Message>>> = OnceLock::new();
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// How much is logged; each level includes those before it.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Level {
     /// Nothing.
@@ -57,20 +57,8 @@ impl Level {
 }
 
 /// Sets the level. Until then nothing is logged, which is what tests of the library want.
-///
-/// # Errors
-///
-/// At [`Level::Debug`], when the writer's thread cannot be started.
-pub fn init(level: Level) -> io::Result<()> {
-    if level == Level::Debug {
-        let (sender, receiver) = sync_channel(QUEUE);
-        thread::Builder::new()
-            .name("log".into())
-            .spawn(move || write_queue(&receiver))?;
-        WRITER.get_or_init(|| sender);
-    }
+pub fn init(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
-    Ok(())
 }
 
 /// Whether lines of `level` are written.
@@ -88,7 +76,14 @@ pub fn warn(message: fmt::Arguments<'_>) {
     log(Level::Warn, format_args!("warning: {message}"));
 }
 
-/// Logs a step of the server's life.
+/// Logs a step of the start, at once.
+pub fn start(message: fmt::Arguments<'_>) {
+    if enabled(Level::Info) {
+        write(&format!("{message}\n"));
+    }
+}
+
+/// Logs a later step of the server's life.
 pub fn info(message: fmt::Arguments<'_>) {
     log(Level::Info, message);
 }
@@ -100,7 +95,9 @@ pub fn debug(message: fmt::Arguments<'_>) {
 
 /// Waits until the queue is written, or for half a second if nobody reads it.
 pub fn flush() {
-    let Some(writer) = WRITER.get() else { return };
+    let Some(Some(writer)) = WRITER.get() else {
+        return;
+    };
     let deadline = Instant::now() + FLUSH_TIMEOUT;
     let (done, flushed) = sync_channel(0);
     let mut message = Message::Flush(done);
@@ -119,14 +116,23 @@ fn log(level: Level, message: fmt::Arguments<'_>) {
         return;
     }
     let line = format!("{message}\n");
-    match WRITER.get() {
-        None => write(&line),
+    match WRITER.get_or_init(start_writer) {
         Some(writer) => {
             if writer.try_send(Message::Line(line)).is_err() {
                 DROPPED.fetch_add(1, Ordering::Relaxed);
             }
         }
+        None => write(&line),
     }
+}
+
+fn start_writer() -> Option<SyncSender<Message>> {
+    let (sender, receiver) = sync_channel(QUEUE);
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write_queue(&receiver))
+        .is_ok()
+        .then_some(sender)
 }
 
 fn write_queue(queue: &Receiver<Message>) {

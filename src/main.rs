@@ -65,7 +65,7 @@ fn run() -> Result<Drained, Failure> {
     }
     let config = Config::from_lookup(env::var_os::<&str>)
         .map_err(|error| Failure::Configuration(error.to_string()))?;
-    log::init(config.log).map_err(Failure::start("start the log's thread"))?;
+    log::init(config.log);
     event_loop()
         .map_err(Failure::start("set up the event loop"))?
         .block_on(run_server(config))
@@ -80,7 +80,7 @@ async fn run_server(config: Config) -> Result<Drained, Failure> {
             error,
         )
     })?;
-    log::info(format_args!("Starting server on {listener}"));
+    log::start(format_args!("Starting server on {listener}"));
     let drained = serve(listener, config.limits, config.workers, signals.first())
         .await
         .map_err(Failure::start("start the workers"))?;

@@ -1,7 +1,8 @@
 //! What is answered: the one module to replace when this repository becomes another service.
 //!
-//! A service that reads request bodies does so here; one that does not must say so with
-//! `Connection: close`, as [`respond`] does, because the rest of the body is then never read.
+//! A service that reads request bodies does so here, and has to bound their size and the time that it
+//! waits for them: the deadlines of the server end where a route begins. One that does not read them
+//! must say so with `Connection: close`, as [`respond`] does, because the rest is then never read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read};
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -14,11 +14,12 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Limits;
 use crate::connection;
-use crate::listener::{Listener, Peer};
+use crate::listener::{BACKLOG, Listener, Peer};
 use crate::log;
 use crate::routes;
 use crate::slots::{Slots, until};
@@ -27,7 +28,10 @@ use crate::slots::{Slots, until};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// When to compare `MAX_CONNECTIONS` with the limit on descriptors.
-const DESCRIPTOR_CHECK: Duration = Duration::from_millis(100);
+const DESCRIPTOR_CHECK: Duration = Duration::from_millis(10);
+
+/// Connections to accept in a row before others get their turn.
+const ACCEPT_BATCH: u32 = 64;
 
 /// How the server ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,12 +51,14 @@ pub(crate) struct Shared {
     slots: Arc<Slots>,
     stage: AtomicU8,
     stage_changed: Notify,
+    /// An accept error of the process was logged, and the accept queue not emptied since.
+    exhausted: AtomicBool,
     /// Accept loops that still run.
     accepting: AtomicUsize,
 }
 
 /// The life of the server, in order.
-#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy)]
 #[repr(u8)]
 enum Stage {
     Serving,
@@ -78,7 +84,7 @@ pub fn event_loop() -> io::Result<Runtime> {
 ///
 /// # Errors
 ///
-/// When a worker cannot be started, before anything is accepted.
+/// When a worker cannot be started.
 ///
 /// # Panics
 ///
@@ -105,7 +111,7 @@ pub async fn serve(
             .spawn(move || event_loop.block_on(async { work(shared, listener.attach()).await }))?;
     }
     tokio::spawn(work(shared.clone(), Ok(listener)));
-    log::info(format_args!(
+    log::start(format_args!(
         "Ready: WORKERS={workers}, MAX_CONNECTIONS={max_connections}"
     ));
     tokio::spawn(async move {
@@ -130,7 +136,10 @@ pub async fn serve(
         Err(_) => {
             let open = shared.slots.open();
             shared.enter(Stage::Over);
-            Drained::CutOff(open)
+            match open {
+                0 => Drained::Complete,
+                open => Drained::CutOff(open),
+            }
         }
     })
 }
@@ -143,8 +152,8 @@ impl Shared {
             .header_read_timeout(None)
             // A client may say that it is done and still wait for its answer.
             .half_close(true)
-            // The least that hyper allows: the size of the longest head, and of the buffers that
-            // a client can make the server hold.
+            // The least that hyper allows: the longest head, and what bounds the buffers that a
+            // client can make the server hold.
             .max_buf_size(8_192);
         Self {
             slots: Arc::new(Slots::new(limits.max_connections.get())),
@@ -153,6 +162,7 @@ impl Shared {
             routes: routes::State::default(),
             stage: AtomicU8::new(Stage::Serving as u8),
             stage_changed: Notify::new(),
+            exhausted: AtomicBool::new(false),
             accepting: AtomicUsize::new(workers.get()),
         }
     }
@@ -230,37 +240,39 @@ async fn work(shared: Arc<Shared>, listener: io::Result<Listener>) {
 
 async fn accept_until_draining(shared: &Arc<Shared>, listener: Listener) -> io::Result<()> {
     let mut draining = pin!(shared.draining());
-    let mut exhausted = false;
     loop {
         let accepted = poll_fn(|cx| {
             if draining.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
             let accepted = listener.poll_accept(cx);
-            exhausted &= accepted.is_ready();
+            if accepted.is_pending() {
+                shared.exhausted.store(false, SeqCst);
+            }
             accepted.map(Some)
         });
         match accepted.await {
-            Some(accepted) => handle(shared, accepted, &mut exhausted).await,
+            Some(accepted) => handle(shared, accepted).await,
             None => break,
         }
     }
     // What the kernel has accepted already is served: to those clients the connection is open and
     // the request on its way. tokio may answer "would block" from memory, so the kernel is asked.
+    // No more can wait than the backlog, and whoever connects in the meantime is not among them.
     let listener = listener.detach()?;
-    loop {
+    for accepted in 1..=BACKLOG {
+        if accepted % ACCEPT_BATCH == 0 {
+            yield_now().await;
+        }
         match listener.accept() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            accepted => handle(shared, accepted, &mut exhausted).await,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            accepted => handle(shared, accepted).await,
         }
     }
+    Ok(())
 }
 
-async fn handle(
-    shared: &Arc<Shared>,
-    accepted: io::Result<(tokio::net::TcpStream, Peer)>,
-    exhausted: &mut bool,
-) {
+async fn handle(shared: &Arc<Shared>, accepted: io::Result<(tokio::net::TcpStream, Peer)>) {
     match accepted {
         Ok((stream, peer)) => {
             // At the cap this is the connection that has to wait for another to make room. Not
@@ -270,8 +282,7 @@ async fn handle(
         }
         Err(error) if is_of_one_connection(&error) => {}
         Err(error) => {
-            if !*exhausted {
-                *exhausted = true;
+            if !shared.exhausted.swap(true, SeqCst) {
                 log::error(format_args!("cannot accept connections, waiting: {error}"));
             }
             sleep(ACCEPT_PAUSE).await;
@@ -283,7 +294,7 @@ async fn handle(
 fn is_of_one_connection(error: &io::Error) -> bool {
     use ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
-        NetworkUnreachable, PermissionDenied,
+        NetworkUnreachable,
     };
     matches!(
         error.kind(),
@@ -293,6 +304,5 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | Interrupted
             | NetworkDown
             | NetworkUnreachable
-            | PermissionDenied
     )
 }

@@ -166,18 +166,6 @@ fn silent_and_idle_connections_are_closed_at_once() {
 }
 
 #[test]
-fn a_thousand_kept_connections_do_not_keep_it() {
-    let mut server = Server::start(&[]);
-    let mut clients: Vec<_> = (0..1_000).map(|_| server.connect()).collect();
-    clients
-        .iter_mut()
-        .for_each(|client| drop(client.request(GET)));
-    server.terminate();
-    clients.iter_mut().for_each(Client::assert_closed);
-    assert_eq!(server.exit().code(), Some(0));
-}
-
-#[test]
 fn readiness_fails_and_responses_say_close_while_the_delay_lasts() {
     with_each_number_of_workers(|workers| {
         let mut server = Server::start(&[("WORKERS", workers), ("SHUTDOWN_DELAY", "1m")]);
