@@ -195,8 +195,10 @@ async fn serve_requests(
     let parts = http.into_parts();
     let io = parts.io.into_inner();
     let unparsed = match (parts.read_buf.is_empty(), io.unparsed.is_empty()) {
+        // Even with nothing in it, either would keep the 8 KiB that it is a part of.
+        (true, true) => Bytes::new(),
         (false, true) => parts.read_buf,
-        (true, _) => io.unparsed,
+        (true, false) => io.unparsed,
         (false, false) => [parts.read_buf, io.unparsed].concat().into(),
     };
     (end, io.stream, unparsed)

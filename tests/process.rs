@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use common::elf::assert_static_pie;
+use common::elf::assert_static;
 use common::{Server, server_binary};
 
 fn run(mut command: Command) -> (Option<i32>, String, String) {
@@ -50,8 +50,8 @@ impl Drop for SocketPath {
 }
 
 #[test]
-fn the_binary_is_a_static_pie() {
-    assert_static_pie(&server_binary());
+fn the_binary_is_static() {
+    assert_static(&server_binary());
 }
 
 #[test]

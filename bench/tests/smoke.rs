@@ -12,6 +12,7 @@ use std::{
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
+#[ignore = "runs a benchmark, which wants a machine that does nothing else"]
 fn every_part_that_needs_no_engine_gives_figures() {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke");
     let mut bench = bench(&[
