@@ -59,6 +59,9 @@ fn client(address: SocketAddr) -> Tally {
                     if close {
                         tally.announced += 1;
                         assert_eq!(stream.read(&mut [0]).expect("an orderly close"), 0);
+                        // A firewall remembers each closed connection for two minutes, and has
+                        // room for some 100,000.
+                        thread::sleep(Duration::from_millis(5));
                         break;
                     }
                 }
