@@ -115,7 +115,7 @@ pub async fn serve(
         "Ready: WORKERS={workers}, MAX_CONNECTIONS={max_connections}"
     ));
     tokio::spawn(async move {
-        // Later, because proc(5) takes a twentieth of the time to the first response.
+        // Later, because proc(5) took 7 % of the processor time until the first response.
         sleep(DESCRIPTOR_CHECK).await;
         warn_of_descriptor_limit(max_connections.get(), workers.get());
     });
