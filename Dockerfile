@@ -15,16 +15,18 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo .cargo
 COPY endpoint/Cargo.toml endpoint/
 COPY healthcheck/Cargo.toml healthcheck/build.rs healthcheck/
-RUN for package in . endpoint healthcheck; do mkdir $package/src && touch $package/src/lib.rs; done \
+COPY signals/Cargo.toml signals/
+RUN for package in . endpoint healthcheck signals; do mkdir $package/src && touch $package/src/lib.rs; done \
  && touch src/main.rs healthcheck/src/main.rs \
  && cargo build --locked --release --workspace --lib
 
 COPY endpoint/src endpoint/src
 COPY healthcheck/src healthcheck/src
+COPY signals/src signals/src
 COPY src src
 # Files keep their time of last change, which may be before the empty libraries were built. The
 # last line fails the build if something turned the binaries dynamic: on scratch they would not run.
-RUN touch src/lib.rs endpoint/src/lib.rs healthcheck/src/lib.rs \
+RUN touch src/lib.rs */src/lib.rs \
  && cargo build --locked --release --workspace --bins \
  && mkdir /out && cp target/*/release/server target/*/release/healthcheck /out \
  && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers
@@ -79,7 +81,7 @@ WORKDIR /build
 COPY . .
 # The build cache gives a file that is as it once was the time of change that it had then, and cargo
 # would take an older one for unchanged: hence touch. What does not compile waits for the next save.
-CMD ["sh", "-c", "touch src/lib.rs endpoint/src/lib.rs && cargo build && exec cargo run --quiet || exec tail -f /dev/null"]
+CMD ["sh", "-c", "touch src/lib.rs */src/lib.rs && cargo build && exec cargo run --quiet || exec tail -f /dev/null"]
 
 # The default.
 FROM server

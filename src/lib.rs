@@ -11,7 +11,7 @@
 //! - `slots`: how many connections there may be, and who makes room
 //! - `connection`: the deadlines and the life of one connection
 //! - [`routes`]: what is answered; the module to replace for another service
-//! - [`shutdown`]: SIGTERM and SIGINT
+//! - [`shutdown`]: SIGTERM and SIGINT, which the crate `signals` opens for reading
 //! - [`log`]: lines on stderr
 //!
 //! # What is absent

@@ -198,8 +198,8 @@ impl Shared {
 
 /// Says so when there can be no `max_connections`, which else shows only under load.
 fn warn_of_descriptor_limit(max_connections: usize, workers: usize) {
-    // Standard streams, listener and signal pipe; epoll twice, waker and signals of each worker.
-    let own = 6 + 4 * workers;
+    // Standard streams and signals; epoll twice, waker and listener of each worker.
+    let own = 4 + 4 * workers;
     // std has no getrlimit(2), but proc(5) has its answer.
     let limit = || -> Option<usize> {
         // One read: a reader that grows its buffer makes ten system calls of it.

@@ -1,53 +1,54 @@
 //! SIGTERM and SIGINT: the first asks the server to stop, the second ends the process.
 
-use std::future::poll_fn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::process;
-use std::task::{Context, Poll};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::net::unix::pipe::Receiver;
 
 use crate::log;
 
-/// The handlers for SIGTERM and SIGINT.
-pub struct Signals([(SignalKind, Signal); 2]);
+/// SIGTERM and SIGINT, which no longer have their default action.
+pub struct Signals(Receiver);
 
 impl Signals {
-    /// Installs both handlers.
+    /// Takes both signals over, in this thread and in those that it starts from now on.
     ///
     /// # Errors
     ///
-    /// Those of sigaction(2) and of the pipe that carries signals to the event loop.
+    /// Those of [`signals::open`] and of epoll(7).
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with its I/O driver.
     pub fn install() -> io::Result<Self> {
-        let install = |kind| Ok::<_, io::Error>((kind, signal(kind)?));
-        Ok(Self([
-            install(SignalKind::terminate())?,
-            install(SignalKind::interrupt())?,
-        ]))
+        // Not a pipe, but waited for and read like one.
+        Receiver::from_file_unchecked(signals::open()?).map(Self)
     }
 
     /// Waits for the first signal. From then on the next one ends the process at once, with the
     /// exit code that a shell would report: 128 + its number.
-    pub async fn first(mut self) {
-        poll_fn(|cx| self.poll_next(cx)).await;
+    pub async fn first(self) {
+        self.next().await;
         tokio::spawn(async move {
-            let kind = poll_fn(|cx| self.poll_next(cx)).await;
+            let signal = self.next().await;
             log::warn(format_args!("second signal received, exiting at once"));
             log::flush();
-            process::exit(128 + kind.as_raw_value());
+            process::exit(128 + signal);
         });
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<SignalKind> {
-        for (kind, signal) in &mut self.0 {
-            if signal.poll_recv(cx).is_ready() {
-                return Poll::Ready(*kind);
+    async fn next(&self) -> i32 {
+        let mut record = [0; signals::RECORD];
+        loop {
+            let readable = self.0.readable().await;
+            readable.expect("the event loop runs");
+            match self.0.try_read(&mut record) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => {
+                    read.expect("a signalfd gives whole records");
+                    return signals::number(record);
+                }
             }
         }
-        Poll::Pending
     }
 }

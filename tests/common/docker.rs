@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What a build reads, and the Compose files.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     ".cargo",
     ".dockerignore",
     "Cargo.lock",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 11] = [
     "compose.yaml",
     "endpoint",
     "healthcheck",
+    "signals",
     "src",
 ];
 
