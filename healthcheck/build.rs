@@ -18,7 +18,5 @@ fn main() {
             false => "0x400000",
         };
         println!("cargo:rustc-link-arg-bins=-Wl,--defsym=BASE={base}");
-        // The table of a dynamic linker, empty here: 12 bytes shorter, and 64 after alignment.
-        println!("cargo:rustc-link-arg-bins=-Wl,--hash-style=sysv");
     }
 }

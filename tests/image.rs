@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::docker::{copy_sources, docker};
-use common::elf::assert_static;
+use common::elf::{assert_one_segment, assert_static};
 use common::{Client, PATIENCE};
 
 const MAX_IMAGE: u64 = 700_000;
@@ -173,9 +173,9 @@ fn there_are_two_files_and_both_are_small_and_static() {
     for name in names {
         assert_static(&files.0.join(name));
     }
-    let probe = fs::metadata(files.0.join("healthcheck"))
-        .expect("metadata")
-        .len();
+    let probe = files.0.join("healthcheck");
+    assert_one_segment(&probe);
+    let probe = fs::metadata(probe).expect("metadata").len();
     assert!(probe <= MAX_PROBE, "{probe} bytes");
     let size: u64 = inspect("{{.Size}}").parse().expect("a number");
     assert!(size <= MAX_IMAGE, "{size} bytes");

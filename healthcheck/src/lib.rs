@@ -18,7 +18,6 @@
 use core::mem::ManuallyDrop;
 
 use rustix::fd::BorrowedFd;
-use rustix::io::Errno;
 
 use crate::options::{Action, Options};
 use crate::probe::{PAUSE, Timer, attempt};
@@ -85,30 +84,25 @@ pub fn run<'a>(
         return Outcome::Unhealthy;
     }
     match options.action {
-        Action::Probe => {
-            return probe(&options, streams).unwrap_or_else(|_| {
-                write(streams.errors, b"healthcheck: cannot start a timer\n");
-                Outcome::Unhealthy
-            });
-        }
+        Action::Probe => return probe(&options, streams),
         Action::Help => write(streams.output, HELP),
         Action::Version => write(streams.output, VERSION),
     }
     Outcome::Healthy
 }
 
-fn probe(options: &Options<'_>, streams: Streams<'_>) -> Result<Outcome, Errno> {
+fn probe(options: &Options<'_>, streams: Streams<'_>) -> Outcome {
     let limit = if options.wait == 0 {
         options.timeout
     } else {
         options.wait
     };
     // The process ends, and that closes it.
-    let timer = ManuallyDrop::new(Timer::start(limit)?);
+    let timer = ManuallyDrop::new(Timer::new(limit));
     loop {
         let own = match options.wait {
             0 => None,
-            _ => Some(Timer::start(options.timeout.min(timer.left()))?),
+            _ => Some(Timer::new(options.timeout.min(timer.left()))),
         };
         let result = attempt(options, own.as_ref().unwrap_or(&timer));
         let (stream, outcome) = match result {
@@ -121,7 +115,7 @@ fn probe(options: &Options<'_>, streams: Streams<'_>) -> Result<Outcome, Errno> 
             report::verdict(stream, options, elapsed, result);
         }
         if is_last {
-            return Ok(outcome);
+            return outcome;
         }
     }
 }

@@ -4,21 +4,30 @@ use std::fs;
 use std::path::Path;
 
 use object::Endianness;
-use object::elf::{DT_NEEDED, ET_DYN, FileHeader64, PT_INTERP};
+use object::elf::{
+    DT_NEEDED, ET_DYN, FileHeader64, PF_R, PF_X, PT_INTERP, PT_LOAD, ProgramHeader64,
+};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+
+fn parse(data: &[u8]) -> (&FileHeader64<Endianness>, &[ProgramHeader64<Endianness>]) {
+    let header = FileHeader64::<Endianness>::parse(data).expect("a 64-bit ELF file");
+    let endian = header.endian().expect("a known byte order");
+    let segments = header.program_headers(endian, data);
+    (header, segments.expect("program headers"))
+}
 
 /// Asserts that the kernel alone can run `binary`: no interpreter and no library. And that it does so
 /// at a random address, where Rust can have that.
 pub fn assert_static(binary: &Path) {
     let data = fs::read(binary).expect("the binary is there");
-    let header = FileHeader64::<Endianness>::parse(&*data).expect("a 64-bit ELF file");
+    let (header, segments) = parse(&data);
     let endian = header.endian().expect("a known byte order");
-    let segments = header
-        .program_headers(endian, &*data)
-        .expect("program headers");
     let dynamic = segments
         .iter()
-        .find_map(|segment| segment.dynamic(endian, &*data).expect("a dynamic section"))
+        .find_map(|segment| {
+            let dynamic = segment.dynamic(endian, &*data);
+            dynamic.expect("a dynamic section")
+        })
         .unwrap_or_default();
     let name = binary.display();
     assert!(
@@ -35,4 +44,18 @@ pub fn assert_static(binary: &Path) {
     if cfg!(target_arch = "x86_64") {
         assert_eq!(header.e_type(endian), ET_DYN, "{name}: at a fixed address");
     }
+}
+
+/// Asserts that all of `binary` is in one segment, and that nothing writes to it: there is nothing to
+/// relocate, and no page for the kernel to copy.
+pub fn assert_one_segment(binary: &Path) {
+    let data = fs::read(binary).expect("the binary is there");
+    let (header, segments) = parse(&data);
+    let endian = header.endian().expect("a known byte order");
+    let loaded: Vec<u32> = segments
+        .iter()
+        .filter(|segment| segment.p_type(endian) == PT_LOAD)
+        .map(|segment| segment.p_flags(endian))
+        .collect();
+    assert_eq!(loaded, [PF_R | PF_X], "{}", binary.display());
 }

@@ -1,0 +1,95 @@
+//! What stands in for the C library's start-up code in the binary that ships.
+
+use core::arch::naked_asm;
+use core::ffi::c_int;
+
+use crate::system_call;
+
+/// Where the process begins, with the stack pointer at what the System V ABI puts there. The C library's
+/// would also set up what C code needs, such as thread-local storage: two system calls, and a page that
+/// has to be written to.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn start() -> ! {
+    #[cfg(target_arch = "x86_64")]
+    naked_asm!(
+        "mov rdi, rsp",
+        "lea rsi, [rip + __ehdr_start]",
+        "lea rdx, [rip + relocations]",
+        "lea rcx, [rip + relocations_end]",
+        "call {begin}",
+        begin = sym begin
+    );
+    // Linked at a fixed address, there is nothing to relocate.
+    #[cfg(target_arch = "aarch64")]
+    naked_asm!(
+        "mov x0, sp",
+        "mov x2, xzr",
+        "mov x3, xzr",
+        "b {begin}",
+        begin = sym begin
+    );
+}
+
+/// Relocates the program and calls `main`. Optimised for size there is nothing to relocate, but that is
+/// for the compiler to decide.
+///
+/// # Safety
+///
+/// For `start` alone, with the stack of a process that begins, the address of the program and that of
+/// its relocations, all of which have this address added.
+unsafe extern "C" fn begin(
+    stack: *const usize,
+    program: *mut u8,
+    mut relocation: *const [usize; 3],
+    end: *const [usize; 3],
+) -> ! {
+    // SAFETY: each is an `Elf64_Rela`. On the stack are the number of arguments, the arguments and a
+    // null pointer, the environment.
+    let (count, arguments, environment) = unsafe {
+        while relocation < end {
+            let [offset, _, address] = *relocation;
+            let place = program.add(offset).cast();
+            *place = program as usize + address;
+            relocation = relocation.add(1);
+        }
+        let count = *stack;
+        (count, stack.add(1).cast(), stack.add(count + 2).cast())
+    };
+    exit(crate::main(count as c_int, arguments, environment))
+}
+
+fn exit(code: c_int) -> ! {
+    #[cfg(target_arch = "x86_64")]
+    const EXIT_GROUP: usize = 231;
+    #[cfg(target_arch = "aarch64")]
+    const EXIT_GROUP: usize = 94;
+    loop {
+        // SAFETY: it ends the process and touches nothing else.
+        unsafe { system_call(EXIT_GROUP, [code as usize, 0, 0, 0]) };
+    }
+}
+
+/// What a comparison of slices is compiled to: 0 if they are the same. The C library's would be called
+/// by way of a table of addresses, and those would be to relocate.
+///
+/// # Safety
+///
+/// Both must have `len` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, len: usize) -> c_int {
+    // SAFETY: both are that long. Volatile, or this loop might be compiled to a call of itself.
+    let differs = |at| unsafe { one.add(at).read_volatile() != other.add(at).read_volatile() };
+    (0..len).any(differs).into()
+}
+
+// For the copies that are not compiled in place, at other levels of optimisation.
+#[link(name = "c")]
+unsafe extern "C" {}
+
+/// Nothing in the probe panics. A test harness has a handler of its own.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    exit(healthcheck::Outcome::Unhealthy as c_int)
+}
