@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     image,
-    peers::{Role, Target},
+    peers::{MUSL_GCC, Role, Target, c_compiler},
     probe,
     report::{Measured, Metric, figure},
     session::{PRODUCT, Session},
@@ -27,6 +27,8 @@ pub struct Verdict {
 pub fn judge<'a>(session: &'a Session, parts: &[Measured], unmeasured_too: bool) -> Vec<Verdict> {
     let ours = |part, name| find(parts, part, name)?.summary(PRODUCT);
     let ratio = |part, name, to| find(parts, part, name)?.ratio(PRODUCT, to);
+    let by_floor = |ratio: Option<Summary>| ratio.filter(|_| c_compiler() == MUSL_GCC);
+    let probe = |ours, to| by_floor(find(parts, "probe", "exec to exit")?.ratio(ours, to));
     let ratios = |part, name, of: &[&'a str]| -> Vec<(&'a str, Summary)> {
         of.iter()
             .filter_map(|&peer| Some((peer, ratio(part, name, peer)?)))
@@ -53,7 +55,7 @@ pub fn judge<'a>(session: &'a Session, parts: &[Measured], unmeasured_too: bool)
             "exec to first 200, beside the C epoll floor",
             1.75,
             "×",
-            ratio("startup", "first 200", FLOOR),
+            by_floor(ratio("startup", "first 200", FLOOR)),
         ),
         worst_at_most(
             "exec to first 200, beside every peer",
@@ -75,7 +77,7 @@ pub fn judge<'a>(session: &'a Session, parts: &[Measured], unmeasured_too: bool)
             "CPU a request at 32, beside the C epoll floor",
             1.15,
             "×",
-            ratio("throughput", "CPU/req, 32", FLOOR),
+            by_floor(ratio("throughput", "CPU/req, 32", FLOOR)),
         ),
         worst_at_least(
             "requests a second at 32, beside nginx and actix-web",
@@ -110,22 +112,19 @@ pub fn judge<'a>(session: &'a Session, parts: &[Measured], unmeasured_too: bool)
             "probe, beside a static program that connects and exits",
             1.3,
             "×",
-            find(parts, "probe", "exec to exit")
-                .and_then(|metric| metric.ratio(probe::OURS, probe::FLOOR)),
+            probe(probe::OURS, probe::FLOOR),
         ),
         at_most(
             "the same, connecting alone",
             1.3,
             "×",
-            find(parts, "probe", "exec to exit")
-                .and_then(|metric| metric.ratio(probe::OURS_CONNECT, probe::FLOOR)),
+            probe(probe::OURS_CONNECT, probe::FLOOR),
         ),
         at_most(
             "the same, beside one that asks as well",
             1.3,
             "×",
-            find(parts, "probe", "exec to exit")
-                .and_then(|metric| metric.ratio(probe::OURS, probe::FLOOR_REQUEST)),
+            probe(probe::OURS, probe::FLOOR_REQUEST),
         ),
     ];
     verdicts.retain(|verdict| unmeasured_too || verdict.pass.is_some());
