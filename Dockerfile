@@ -15,13 +15,15 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo .cargo
 COPY endpoint/Cargo.toml endpoint/
 COPY healthcheck/Cargo.toml healthcheck/build.rs healthcheck/
+COPY malloc/Cargo.toml malloc/
 COPY signals/Cargo.toml signals/
-RUN for package in . endpoint healthcheck signals; do mkdir $package/src && touch $package/src/lib.rs; done \
+RUN for package in . endpoint healthcheck malloc signals; do mkdir $package/src && touch $package/src/lib.rs; done \
  && touch src/main.rs healthcheck/src/main.rs \
  && cargo build --locked --release --workspace --lib
 
 COPY endpoint/src endpoint/src
 COPY healthcheck/src healthcheck/src
+COPY malloc/src malloc/src
 COPY signals/src signals/src
 COPY src src
 # Files keep their time of last change, which may be before the empty libraries were built. The

@@ -11,8 +11,11 @@
 //! - `slots`: how many connections there may be, and who makes room
 //! - `connection`: the deadlines and the life of one connection
 //! - [`routes`]: what is answered; the module to replace for another service
-//! - [`shutdown`]: SIGTERM and SIGINT, which the crate `signals` opens for reading
+//! - [`shutdown`]: SIGTERM and SIGINT
 //! - [`log`]: lines on stderr
+//!
+//! Crates of their own are what the probe reads as well (`endpoint`) and what needs `unsafe`: the
+//! allocator (`malloc`) and signals as something to read (`signals`).
 //!
 //! # What is absent
 //!

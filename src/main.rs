@@ -6,17 +6,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use dlmalloc::GlobalDlmalloc;
+// Named, so that it is linked: it takes the place of the C library's allocator.
+use malloc as _;
 use scratch_server::config::Config;
 use scratch_server::listener::{self, Listener};
 use scratch_server::log;
 use scratch_server::server::{Drained, event_loop, serve};
 use scratch_server::shutdown::Signals;
-
-/// musl's own allocator makes a system call where this one does not, which shows at start and in
-/// memory; docs/performance.md has the figures.
-#[global_allocator]
-static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 const HELP: &str = "\
 An HTTP server that is alone in its container image.

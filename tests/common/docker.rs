@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What a build reads, and the Compose files.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     ".cargo",
     ".dockerignore",
     "Cargo.lock",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 12] = [
     "compose.yaml",
     "endpoint",
     "healthcheck",
+    "malloc",
     "signals",
     "src",
 ];
