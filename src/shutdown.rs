@@ -1,5 +1,6 @@
 //! SIGTERM and SIGINT: the first asks the server to stop, the second ends the process.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::process;
 
@@ -11,18 +12,18 @@ use crate::log;
 pub struct Signals(Receiver);
 
 impl Signals {
-    /// Takes both signals over, in this thread and in those that it starts from now on.
+    /// Has the event loop of the caller watch what [`signals::open`] opened.
     ///
     /// # Errors
     ///
-    /// Those of [`signals::open`] and of epoll(7).
+    /// Those of epoll(7).
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with its I/O driver.
-    pub fn install() -> io::Result<Self> {
+    pub fn watch(signals: File) -> io::Result<Self> {
         // Not a pipe, but waited for and read like one.
-        Receiver::from_file_unchecked(signals::open()?).map(Self)
+        Receiver::from_file_unchecked(signals).map(Self)
     }
 
     /// Waits for the first signal. From then on the next one ends the process at once, with the

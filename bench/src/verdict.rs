@@ -28,7 +28,7 @@ pub fn judge<'a>(session: &'a Session, parts: &[Measured], unmeasured_too: bool)
     let ours = |part, name| find(parts, part, name)?.summary(PRODUCT);
     let ratio = |part, name, to| find(parts, part, name)?.ratio(PRODUCT, to);
     let by_floor = |ratio: Option<Summary>| ratio.filter(|_| c_compiler() == MUSL_GCC);
-    let probe = |ours, to| by_floor(find(parts, "probe", "exec to exit")?.ratio(ours, to));
+    let probe_ratio = |ours, to| by_floor(find(parts, "probe", "exec to exit")?.ratio(ours, to));
     let ratios = |part, name, of: &[&'a str]| -> Vec<(&'a str, Summary)> {
         of.iter()
             .filter_map(|&peer| Some((peer, ratio(part, name, peer)?)))
@@ -112,19 +112,19 @@ pub fn judge<'a>(session: &'a Session, parts: &[Measured], unmeasured_too: bool)
             "probe, beside a static program that connects and exits",
             1.3,
             "×",
-            probe(probe::OURS, probe::FLOOR),
+            probe_ratio(probe::OURS, probe::FLOOR),
         ),
         at_most(
             "the same, connecting alone",
             1.3,
             "×",
-            probe(probe::OURS_CONNECT, probe::FLOOR),
+            probe_ratio(probe::OURS_CONNECT, probe::FLOOR),
         ),
         at_most(
             "the same, beside one that asks as well",
             1.3,
             "×",
-            probe(probe::OURS, probe::FLOOR_REQUEST),
+            probe_ratio(probe::OURS, probe::FLOOR_REQUEST),
         ),
     ];
     verdicts.retain(|verdict| unmeasured_too || verdict.pass.is_some());

@@ -35,8 +35,8 @@ pub(crate) enum Failure {
 /// A deadline that the kernel keeps: a descriptor that turns readable when the time is up, watched
 /// along with the socket. Nothing re-arms it, and there is no clock to read.
 ///
-/// It starts when there is first something to wait for: while a server wakes up to a connection, to
-/// start a timer takes no time.
+/// It starts at the first wait: by then the server is waking up to the connection, and the two system
+/// calls overlap with its work.
 pub(crate) struct Timer {
     millis: u32,
     started: OnceCell<OwnedFd>,
@@ -65,13 +65,14 @@ impl Timer {
         Ok(self.started.get_or_init(|| timer))
     }
 
-    /// The milliseconds that are left: zero once the time is up.
+    /// The milliseconds that are left, rounded up: zero once the time is up. Starts the timer if
+    /// nothing has; all of its time is left if that fails.
     pub(crate) fn left(&self) -> u32 {
         let timer = self.start().and_then(timerfd_gettime);
-        timer.map_or(0, |timer| {
+        timer.map_or(self.millis, |timer| {
             let Timespec { tv_sec, tv_nsec } = timer.it_value;
             // At most 24 hours, so it fits.
-            tv_sec as u32 * 1000 + tv_nsec as u32 / 1_000_000
+            tv_sec as u32 * 1000 + (tv_nsec as u32).div_ceil(1_000_000)
         })
     }
 
@@ -254,8 +255,9 @@ fn send(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<(), Er
     Ok(())
 }
 
-/// How often to look for an answer before sleeping until it comes: for about 80 us. A healthy server is
-/// on the same machine and most often needs less, and to be put to sleep and woken up costs 30 us.
+/// How often to look for an answer before sleeping until it comes: for about 80 us where nobody else
+/// wants the processor. A healthy server is on the same machine and most often needs less, and to be
+/// put to sleep and woken up costs 30 us.
 const LOOKS: u32 = 100;
 
 fn receive(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<u16, Failure> {
@@ -263,14 +265,17 @@ fn receive(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<u16
     let mut buffer = [MaybeUninit::uninit(); 2048];
     let mut looks = 0..LOOKS;
     loop {
-        if looks.next().is_some() {
+        let no_wait = looks.next().map(|_| {
             // The server may have no processor but this one.
             sched_yield();
-        } else {
-            // Before each read, so that a peer that never pauses is bound by the deadline too.
-            timer
-                .wait(socket, PollFlags::IN)
-                .map_err(Failure::Receive)?;
+            Timespec::default()
+        });
+        // Before each read, so that a peer that never pauses is bound by the deadline too.
+        let ready = timer
+            .poll(socket, PollFlags::IN, no_wait.as_ref())
+            .map_err(Failure::Receive)?;
+        if ready.is_empty() {
+            continue;
         }
         match io::read(socket.as_fd(), &mut buffer) {
             Ok(([], _)) => return Err(Failure::Answer(response.close())),

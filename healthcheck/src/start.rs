@@ -36,16 +36,17 @@ unsafe extern "C" fn start() -> ! {
 ///
 /// # Safety
 ///
-/// For `start` alone, with the stack of a process that begins, the address of the program and that of
-/// its relocations, all of which have this address added.
+/// `stack` is the stack pointer that the process begins with, `program` where its ELF header is, linked
+/// at address 0. From `relocation` to `end` are its relocations, all of the kind RELATIVE, as a program
+/// without dynamic symbols has no other, of places that can be written to.
 unsafe extern "C" fn begin(
     stack: *const usize,
     program: *mut u8,
     mut relocation: *const [usize; 3],
     end: *const [usize; 3],
 ) -> ! {
-    // SAFETY: each is an `Elf64_Rela`. On the stack are the number of arguments, the arguments and a
-    // null pointer, the environment.
+    // SAFETY: each is an `Elf64_Rela`, and its place is in .data (link.ld). On the stack are the number
+    // of arguments, the arguments and a null pointer, the environment.
     let (count, arguments, environment) = unsafe {
         while relocation < end {
             let [offset, _, address] = *relocation;

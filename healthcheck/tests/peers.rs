@@ -2,13 +2,16 @@
 
 mod support;
 
+use std::hint;
 use std::io::{Read, Write};
 use std::iter;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\n";
@@ -438,4 +441,33 @@ fn deadline_is_the_same_however_slowly_the_peer_answers() {
     });
     let url = peer.url() + "/";
     with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
+}
+
+#[test]
+fn deadline_holds_on_a_crowded_processor() {
+    // Whoever gives way there waits for a turn of each of the others.
+    let allowed = sched_getaffinity(None).unwrap();
+    let mut one = CpuSet::new();
+    one.set(
+        (0..CpuSet::MAX_CPU)
+            .find(|&cpu| allowed.is_set(cpu))
+            .unwrap(),
+    );
+    sched_setaffinity(None, &one).unwrap();
+    let is_over = AtomicBool::new(false);
+    let end = Instant::now() + 5 * MARGIN;
+    thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) && Instant::now() < end {
+                    hint::spin_loop();
+                }
+            });
+        }
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        let run = with_timeout(&url);
+        is_over.store(true, Relaxed);
+        run.assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
+    });
 }

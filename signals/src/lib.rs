@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT as something to read: signalfd(2).
 //!
 //! tokio has handlers of its own for signals, with a table for all 65 of them: 34 KB to be touched
-//! before the server can listen, and six system calls more.
+//! before the server can listen, and seven system calls more.
 
 use std::fs::File;
 use std::io;
@@ -16,8 +16,9 @@ pub const RECORD: usize = size_of::<libc::signalfd_siginfo>();
 /// file to read them from instead, a [`RECORD`] each, without waiting. To be called while there is
 /// no other thread, which would still take the default action for both.
 ///
-/// A blocked signal is kept until it is read, also for PID 1, which has no default action for it:
-/// the kernel drops only what is neither blocked nor handled (pid_namespaces(7)).
+/// A blocked signal is kept until it is read, also for PID 1, which has no default action for it: of
+/// signals to PID 1, the kernel drops what is neither handled nor blocked (`sig_ignored` in its
+/// signal.c).
 ///
 /// # Errors
 ///
