@@ -1,4 +1,4 @@
-//! `server`: reads the environment, installs its signals, binds, serves, and drains.
+//! `server`: reads the environment, opens its signals, binds, serves, and drains.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
