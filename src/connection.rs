@@ -33,8 +33,8 @@ use crate::routes;
 use crate::server::Shared;
 use crate::slots::{Entry, Slot};
 
-/// How long a quiet connection keeps its buffers: long enough that a client which sends one
-/// request after the other never waits for new ones.
+/// How long a quiet connection keeps its buffers, at least, and twice that at most: long enough that
+/// a client which sends one request after the other never waits for new ones.
 const KEEP_BUFFERS: Duration = Duration::from_millis(20);
 
 /// How long to wait for a peer to close after an answer that it may not have read yet.
@@ -126,7 +126,7 @@ async fn first_byte(
             }
             // Not at accept: the first request may be right behind it, and whoever is busy cannot
             // be asked to leave instead.
-            slot.set_idle(since);
+            slot.set_idle();
             timer.as_mut().reset(since + patience);
         }
         Poll::Pending
@@ -170,7 +170,7 @@ async fn serve_requests(
     timer: Pin<&mut Sleep>,
     peer: Peer,
     slot: &Slot,
-    shared: &Arc<Shared>,
+    shared: &Shared,
 ) -> (End, TcpStream, Bytes) {
     let progress = Arc::new(Progress::new(slot.entry()));
     let io = TokioIo::new(Io {
@@ -181,8 +181,7 @@ async fn serve_requests(
     let service = service_fn(|request| {
         progress.entry.set_busy();
         progress.enter(Phase::Answering);
-        let (shared, progress) = (shared.clone(), progress.clone());
-        async move { Ok::<_, Infallible>(answer(request, peer, &shared, progress).await) }
+        answer(request, peer, shared, &progress)
     });
     let mut http = shared.http1.serve_connection(io, service);
     let end = match drive(&mut http, head_deadline, timer, &progress, slot, shared).await {
@@ -224,13 +223,14 @@ where
     }
     let mut write_deadline = None;
     let mut quiet_since = None;
+    let mut ticking = false;
     poll_fn(|cx| {
         slot.register(cx.waker());
         if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
             let unread = progress.unread_body.load(Relaxed);
             return Poll::Ready(result.map(|()| End::Closed { unread }));
         }
-        if progress.read.swap(false, Relaxed) {
+        if take(&progress.read) {
             quiet_since = None;
         }
         if progress.phase() != Phase::Quiet {
@@ -249,20 +249,25 @@ where
             Phase::Quiet => {
                 head_deadline = None;
                 let since = *quiet_since.get_or_insert_with(|| {
-                    let now = Instant::now();
-                    slot.set_idle(now);
-                    now
+                    slot.set_idle();
+                    // Near enough, and not one clock reading for each request.
+                    timer.deadline()
                 });
                 if slot.asked() || shared.is_draining() {
                     return Poll::Ready(Ok(End::Quiet(since)));
                 }
             }
         }
-        if progress.wrote.swap(false, Relaxed) {
+        if take(&progress.wrote) {
             write_deadline = None;
         }
         if progress.blocked.load(Relaxed) {
             write_deadline.get_or_insert_with(|| Instant::now() + limits.write_timeout);
+        }
+        // The timer has known this task since the first poll: to tell it again takes it four atomic
+        // operations.
+        if ticking && !timer.is_elapsed() {
+            return Poll::Pending;
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
@@ -285,6 +290,7 @@ where
                     .fold(now + tick, Instant::min),
             );
         }
+        ticking = true;
         Poll::Pending
     })
     .await
@@ -312,7 +318,7 @@ async fn close(mut stream: TcpStream, more: bool, mut timer: Pin<&mut Sleep>, sl
     }
     let now = Instant::now();
     timer.as_mut().reset(now + LINGER);
-    slot.set_idle(now);
+    slot.set_idle();
     poll_fn(|cx| {
         // First, because reads may never be pending.
         if timer.as_mut().poll(cx).is_ready() || slot.asked() {
@@ -334,8 +340,8 @@ async fn answer(
     request: Request<Incoming>,
     peer: Peer,
     shared: &Shared,
-    progress: Arc<Progress>,
-) -> Response<Tracked> {
+    progress: &Arc<Progress>,
+) -> Result<Response<Tracked>, Infallible> {
     let mut line = log::enabled(Level::Debug).then(|| Line::of(&request, peer));
     progress
         .unread_body
@@ -348,17 +354,18 @@ async fn answer(
             response
         }
     };
+    shared.slots.touch(&progress.entry);
     if shared.is_stopping() {
         response.headers_mut().insert(CONNECTION, CLOSE);
     }
     if let Some(line) = &mut line {
         line.status = response.status();
     }
-    response.map(|body| Tracked {
+    Ok(response.map(|body| Tracked {
         body,
-        progress,
+        progress: progress.clone(),
         line,
-    })
+    }))
 }
 
 /// RFC 9112 section 3.2: one `Host` with a valid value in HTTP/1.1, at most one in HTTP/1.0.
@@ -366,8 +373,12 @@ fn has_valid_host(request: &Request<Incoming>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.as_bytes().iter().all(|byte| {
-            // The characters of a host and a port, RFC 3986 section 3.2.
-            byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte)
+            // The characters of a host and a port (RFC 3986 section 3.2); `$` to `.` is `$%&'()*+,-.`.
+            byte.is_ascii_alphanumeric()
+                || matches!(
+                    byte,
+                    b'$'..=b'.' | b'!' | b':' | b';' | b'=' | b'[' | b']' | b'_' | b'~'
+                )
         }),
         (None, _) => request.version() == Version::HTTP_10,
         (Some(_), Some(_)) => false,
@@ -400,6 +411,13 @@ enum Phase {
     Answered,
     /// All is written, and nothing was read since.
     Quiet,
+}
+
+/// Whether `flag` was set, which it no longer is. Not a swap: nobody else touches it.
+fn take(flag: &AtomicBool) -> bool {
+    let was = flag.load(Relaxed);
+    flag.store(false, Relaxed);
+    was
 }
 
 impl Progress {
@@ -467,6 +485,9 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.progress.phase() == Phase::Answered {
+            self.progress.entry.set_idle();
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.progress.blocked.store(written.is_pending(), Relaxed);
         if written.is_ready() {

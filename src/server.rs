@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) http1: http1::Builder,
     pub(crate) routes: routes::State,
-    slots: Arc<Slots>,
+    pub(crate) slots: Arc<Slots>,
     stage: AtomicU8,
     stage_changed: Notify,
     /// An accept error of the process was logged, and the accept queue not emptied since.

@@ -2,18 +2,19 @@
 //! that has been idle longest makes room, so that nobody can lock others out by doing nothing.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, Release, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
-
-const BUSY: u64 = 0;
 
 pub(crate) struct Slots {
     max: usize,
-    epoch: Instant,
+    /// Accepts and answers so far. For an order a count will do, and no clock is read.
+    turns: AtomicU64,
     occupied: Mutex<Occupied>,
     /// Something changed that an acceptor at the cap, or the drain, may be waiting for.
     changed: Notify,
@@ -26,7 +27,7 @@ struct Occupied {
     entries: Vec<Arc<Entry>>,
     /// How many of them have been asked to leave and have not answered.
     asked: usize,
-    /// Who was idle at the last look and since when, longest last. An entry whose time has not
+    /// Who was idle at the last look and since which turn, longest last. An entry whose turn has not
     /// changed is still idle longer than any that is not listed: those turned idle later. So one
     /// look at all connections serves as many requests for room as it found idle ones.
     longest_idle: Vec<(u64, Arc<Entry>)>,
@@ -35,8 +36,9 @@ struct Occupied {
 /// One connection, as those who look for room see it.
 pub(crate) struct Entry {
     index: AtomicUsize,
-    /// Microseconds from the epoch, or [`BUSY`].
-    idle_since: AtomicU64,
+    /// When it was accepted or last answered, of [`Slots::turns`].
+    turn: AtomicU64,
+    idle: AtomicBool,
     asked: AtomicBool,
     waker: OnceLock<Waker>,
 }
@@ -51,7 +53,7 @@ impl Slots {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
-            epoch: Instant::now(),
+            turns: AtomicU64::new(0),
             occupied: Mutex::default(),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -100,7 +102,8 @@ impl Slots {
         }
         let entry = Arc::new(Entry {
             index: AtomicUsize::new(open),
-            idle_since: AtomicU64::new(BUSY),
+            turn: AtomicU64::new(self.next_turn()),
+            idle: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             waker: OnceLock::new(),
         });
@@ -109,6 +112,16 @@ impl Slots {
             entry,
             slots: self.clone(),
         })
+    }
+
+    /// To be called before an answer is out, after which the client may rely on it: of all idle
+    /// connections this one will be the last to make room.
+    pub(crate) fn touch(&self, entry: &Entry) {
+        entry.turn.store(self.next_turn(), Relaxed);
+    }
+
+    fn next_turn(&self) -> u64 {
+        self.turns.fetch_add(1, Relaxed)
     }
 
     fn occupied(&self) -> MutexGuard<'_, Occupied> {
@@ -121,8 +134,8 @@ impl Occupied {
     fn ask_longest_idle(&mut self) {
         let mut looked = false;
         loop {
-            while let Some((since, entry)) = self.longest_idle.pop() {
-                if entry.idle_since.load(SeqCst) == since && !entry.asked.swap(true, SeqCst) {
+            while let Some((turn, entry)) = self.longest_idle.pop() {
+                if entry.idle_since() == Some(turn) && !entry.asked.swap(true, SeqCst) {
                     self.asked += 1;
                     entry.wake();
                     return;
@@ -132,21 +145,31 @@ impl Occupied {
                 return;
             }
             looked = true;
-            let idle = self.entries.iter().filter_map(|entry| {
-                let since = entry.idle_since.load(SeqCst);
-                (since != BUSY).then(|| (since, entry.clone()))
-            });
+            let idle = self
+                .entries
+                .iter()
+                .filter_map(|entry| Some((entry.idle_since()?, entry.clone())));
             self.longest_idle.extend(idle);
             self.longest_idle
-                .sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+                .sort_unstable_by_key(|(turn, _)| std::cmp::Reverse(*turn));
         }
     }
 }
 
 impl Entry {
-    /// The connection has something to do, and will not be asked to leave.
+    /// The connection has something to do. Who does not see it yet asks it to leave, and is told that
+    /// it stays.
     pub(crate) fn set_busy(&self) {
-        self.idle_since.store(BUSY, SeqCst);
+        self.idle.store(false, Release);
+    }
+
+    /// The connection has nothing to do once its answer is out, and may be asked to leave.
+    pub(crate) fn set_idle(&self) {
+        self.idle.store(true, Release);
+    }
+
+    fn idle_since(&self) -> Option<u64> {
+        self.idle.load(SeqCst).then(|| self.turn.load(Relaxed))
     }
 
     fn wake(&self) {
@@ -164,10 +187,10 @@ impl Slot {
         self.entry.waker.get_or_init(|| waker.clone());
     }
 
-    /// The connection has nothing to do since `now`, and may be asked to leave.
-    pub(crate) fn set_idle(&self, now: Instant) {
-        let since = (now - self.slots.epoch).as_micros() as u64 + 1;
-        self.entry.idle_since.store(since, SeqCst);
+    /// The connection has nothing to do, which somebody may be waiting for.
+    pub(crate) fn set_idle(&self) {
+        // In one order with the look at who waits, or each could miss the other.
+        self.entry.idle.store(true, SeqCst);
         if self.slots.waiting.load(SeqCst) > 0 {
             self.slots.changed.notify_waiters();
         }

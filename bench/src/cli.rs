@@ -53,9 +53,9 @@ pub struct Options {
     )]
     pub connections: Vec<usize>,
 
-    /// Seconds of load a sample.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub seconds: Option<u64>,
+    /// Seconds of load a sample. What disturbs a machine lasts longer: more rounds say more.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
 
     /// Requests a second of the part `latency`.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -117,7 +117,7 @@ impl Options {
     }
 
     pub fn load_time(&self) -> Duration {
-        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 1 } else { 3 }))
+        Duration::from_secs(self.seconds)
     }
 }
 

@@ -15,7 +15,7 @@ const CONNECTIONS: usize = 32;
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 pub fn measure(session: &Session) -> Result<Measured> {
-    let rounds = session.options.rounds(7, 1);
+    let rounds = session.options.rounds(15, 1);
     let rate = session.options.rate;
     let duration = session.options.load_time();
     let mut columns = QUANTILES.map(|(name, _)| session.metric(name, "µs"));

@@ -17,7 +17,7 @@ use crate::{
 pub const WARM_UP: Duration = Duration::from_millis(200);
 
 pub fn measure(session: &Session) -> Result<Measured> {
-    let rounds = session.options.rounds(7, 1);
+    let rounds = session.options.rounds(15, 1);
     let (mut rates, mut costs) = (Vec::new(), Vec::new());
     let mut notes = Vec::new();
 

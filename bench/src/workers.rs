@@ -7,7 +7,7 @@ use crate::{launch::pin, peers::Target, report::Measured, session::Session, thro
 const CONNECTIONS: usize = 256;
 
 pub fn measure(session: &Session) -> Result<Measured> {
-    let rounds = session.options.rounds(7, 1);
+    let rounds = session.options.rounds(15, 1);
     let (servers, load) = cores(session);
     let mut one_worker = session.metric("1 worker", "req/s");
     let mut two_workers = session.metric("2 workers", "req/s");
