@@ -24,6 +24,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::Limits;
@@ -290,7 +291,8 @@ where
                     .fold(now + tick, Instant::min),
             );
         }
-        ticking = true;
+        // A task whose budget is spent gets no answer from a timer, but another turn.
+        ticking = has_budget_remaining();
         Poll::Pending
     })
     .await
