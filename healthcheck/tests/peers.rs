@@ -384,7 +384,8 @@ fn connect_is_all_that_tcp_asks_for() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
     probe([&url]).assert_healthy();
-    drop(listener);
+    let port = SilentPort::new();
+    let url = format!("tcp://127.0.0.1:{}", port.number);
     probe([&url]).assert_unhealthy(&url, "connect: refused");
 }
 
