@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::thread;
 use std::time::Duration;
 
-use endpoint::{Endpoint, non_empty, parse_duration, parse_number};
+use settings::{Endpoint, non_empty, parse_duration, parse_number};
 
 use crate::log::Level;
 

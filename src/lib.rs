@@ -14,8 +14,8 @@
 //! - [`shutdown`]: SIGTERM and SIGINT
 //! - [`log`]: lines on stderr
 //!
-//! Crates of their own are what the probe reads as well (`endpoint`) and what needs `unsafe`: the
-//! allocator (`malloc`) and signals as something to read (`signals`).
+//! Crates of their own are what the probe reads as well (`settings`) and what needs `unsafe`: the
+//! allocator (`malloc`) and system calls (`sys`).
 //!
 //! # What is absent
 //!

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use endpoint::Endpoint;
+use settings::Endpoint;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 /// Connections that the kernel holds for us until they are accepted, as far as

@@ -3,8 +3,8 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 // Named, so that it is linked: it takes the place of the C library's allocator.
@@ -63,15 +63,14 @@ fn run() -> Result<Drained, Failure> {
     let config = Config::from_lookup(env::var_os::<&str>)
         .map_err(|error| Failure::Configuration(error.to_string()))?;
     log::init(config.log);
-    // Before any thread, which would take their default action, and before bind: PID 1 has no default
-    // action for SIGTERM, so one in between would be lost.
-    let signals = signals::open().map_err(Failure::start("open signals"))?;
+    // Before bind: PID 1 has no default action for SIGTERM, so one in between would be lost.
+    let signals = sys::signal_pipe().map_err(Failure::start("open signals"))?;
     event_loop()
         .map_err(Failure::start("set up the event loop"))?
         .block_on(run_server(config, signals))
 }
 
-async fn run_server(config: Config, signals: File) -> Result<Drained, Failure> {
+async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Failure> {
     let signals = Signals::watch(signals).map_err(Failure::start("watch signals"))?;
     let listener = Listener::bind(&config.endpoint).map_err(|error| {
         Failure::Start(

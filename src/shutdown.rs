@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT: the first asks the server to stop, the second ends the process.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::process;
 
 use tokio::net::unix::pipe::Receiver;
@@ -12,7 +12,7 @@ use crate::log;
 pub struct Signals(Receiver);
 
 impl Signals {
-    /// Has the event loop of the caller watch what [`signals::open`] opened.
+    /// Has the event loop of the caller watch the pipe of [`sys::signal_pipe`].
     ///
     /// # Errors
     ///
@@ -21,9 +21,8 @@ impl Signals {
     /// # Panics
     ///
     /// Outside of a tokio runtime with its I/O driver.
-    pub fn watch(signals: File) -> io::Result<Self> {
-        // Not a pipe, but waited for and read like one.
-        Receiver::from_file_unchecked(signals).map(Self)
+    pub fn watch(pipe: OwnedFd) -> io::Result<Self> {
+        Receiver::from_owned_fd_unchecked(pipe).map(Self)
     }
 
     /// Waits for the first signal. From then on the next one ends the process at once, with the
@@ -39,15 +38,15 @@ impl Signals {
     }
 
     async fn next(&self) -> i32 {
-        let mut record = [0; signals::RECORD];
+        let mut number = [0];
         loop {
             let readable = self.0.readable().await;
             readable.expect("the event loop runs");
-            match self.0.try_read(&mut record) {
+            match self.0.try_read(&mut number) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 read => {
-                    read.expect("a signalfd gives whole records");
-                    return signals::number(record);
+                    read.expect("the other end of the pipe stays open");
+                    return number[0].into();
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The command line, and the variables that stand in for it.
 
-use endpoint::{Endpoint, non_empty, parse_millis, parse_number, split, split_at_first};
+use settings::{Endpoint, non_empty, parse_millis, parse_number, split, split_at_first};
 
 use crate::target::{Target, check_path};
 

@@ -6,7 +6,6 @@ use core::mem::{self, MaybeUninit};
 use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroU16;
 
-use endpoint::{MAX_UNIX_PATH, parse_host, split_at_first};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{self, Errno};
@@ -17,6 +16,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_gettime,
     timerfd_settime,
 };
+use settings::{MAX_UNIX_PATH, parse_host, split_at_first};
 
 use crate::options::Options;
 use crate::response::{Fault, Response, is_named};

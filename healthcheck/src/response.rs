@@ -3,7 +3,7 @@
 //! Nothing is kept but the start of one line, so a header of a megabyte or an endless body costs
 //! time alone, and the probe's deadline bounds that.
 
-use endpoint::split_at_first;
+use settings::split_at_first;
 
 use crate::options::Statuses;
 

@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU16;
 
-use endpoint::{Endpoint, is_unix_path, parse_host, parse_port, split_at_last};
+use settings::{Endpoint, is_unix_path, parse_host, parse_port, split_at_last};
 
 use crate::text::Text;
 

@@ -8,10 +8,10 @@ use std::env;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str;
 
-use endpoint::parse_host;
 use healthcheck::options::{Action, Options};
 use healthcheck::response::{Fault, Response, Verdict};
 use healthcheck::target::{LOCALHOST, Target};
+use settings::parse_host;
 
 const CASES: u64 = 50_000;
 
