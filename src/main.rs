@@ -15,6 +15,15 @@ use scratch_server::log;
 use scratch_server::server::{Drained, event_loop, serve};
 use scratch_server::shutdown::Signals;
 
+#[cfg(all(
+    target_env = "musl",
+    panic = "unwind",
+    not(any(feature = "unwind", test))
+))]
+compile_error!(
+    "`panic = \"unwind\"` needs `--features unwind` on musl: without it build.rs discards the unwind tables"
+);
+
 const HELP: &str = "\
 An HTTP server that is alone in its container image.
 

@@ -15,6 +15,11 @@ use core::{iter, slice};
 use healthcheck::Streams;
 use rustix::stdio::{stderr, stdout};
 
+#[cfg(all(bare, panic = "unwind", not(test)))]
+compile_error!(
+    "without std nothing unwinds: build the probe with `--config 'profile.release.panic=\"abort\"'`"
+);
+
 #[cfg(bare)]
 mod start;
 

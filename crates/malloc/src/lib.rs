@@ -17,7 +17,7 @@ const ALIGNMENT: usize = 2 * size_of::<usize>();
 static HEAP: Mutex<Dlmalloc> = Mutex::new(Dlmalloc::new());
 
 fn heap() -> MutexGuard<'static, Dlmalloc> {
-    // A panic aborts, so nobody sees what it leaves.
+    // A panic cannot leave an `extern "C"` function: it aborts, so nobody sees a heap that one has left.
     HEAP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
