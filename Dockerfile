@@ -6,30 +6,29 @@
 ARG RUST_IMAGE=rust:1.95.0-alpine3.23@sha256:606fd313a0f49743ee2a7bd49a0914bab7deedb12791f3a846a34a4711db7ed2
 ARG DEBIAN_IMAGE=debian:trixie-20260803-slim
 
+# The sources without their code: of each package its manifest, its build script, and an empty library
+# and program. An edit of the code leaves this stage's files as they are.
+FROM ${RUST_IMAGE} AS manifests
+WORKDIR /build
+COPY . .
+RUN find . -path '*/src/*' -type f ! -name lib.rs ! -name main.rs -delete \
+ && find . -path '*/src/*' -type f -exec truncate -s 0 {} +
+
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 
-# The dependencies, in a layer that only their versions and flags can change: the libraries of the
-# workspace are empty here, so that all cargo has to compile is what they depend on.
-COPY Cargo.toml Cargo.lock build.rs ./
-COPY .cargo .cargo
-COPY endpoint/Cargo.toml endpoint/
-COPY healthcheck/Cargo.toml healthcheck/build.rs healthcheck/
-COPY malloc/Cargo.toml malloc/
-COPY signals/Cargo.toml signals/
-RUN for package in . endpoint healthcheck malloc signals; do mkdir $package/src && touch $package/src/lib.rs; done \
- && touch src/main.rs healthcheck/src/main.rs \
- && cargo build --locked --release --workspace --lib
+# The dependencies, in a layer that only their versions and flags can change: the libraries are empty,
+# so that all cargo has to compile is what they depend on.
+COPY --from=manifests /build .
+RUN cargo build --locked --release --workspace --lib
 
-COPY endpoint/src endpoint/src
-COPY healthcheck/src healthcheck/src
-COPY malloc/src malloc/src
-COPY signals/src signals/src
-COPY src src
-# Files keep their time of last change, which may be before the empty libraries were built. The
+COPY . .
+# Files keep their time of last change, which may be before the empty libraries were built: hence
+# touch. The probe has no std, which would unwind a panic, so it aborts whatever the server does. The
 # last line fails the build if something turned the binaries dynamic: on scratch they would not run.
-RUN touch src/lib.rs */src/lib.rs \
- && cargo build --locked --release --workspace --bins \
+RUN touch src/lib.rs */src/lib.rs crates/*/src/lib.rs \
+ && cargo build --locked --release --bins \
+ && cargo build --locked --release --package healthcheck --config 'profile.release.panic="abort"' \
  && mkdir /out && cp target/*/release/server target/*/release/healthcheck /out \
  && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers
 
@@ -83,7 +82,7 @@ WORKDIR /build
 COPY . .
 # The build cache gives a file that is as it once was the time of change that it had then, and cargo
 # would take an older one for unchanged: hence touch. What does not compile waits for the next save.
-CMD ["sh", "-c", "touch src/lib.rs */src/lib.rs && cargo build && exec cargo run --quiet || exec tail -f /dev/null"]
+CMD ["sh", "-c", "touch src/lib.rs */src/lib.rs crates/*/src/lib.rs && cargo build && exec cargo run --quiet || exec tail -f /dev/null"]
 
 # The default.
 FROM server

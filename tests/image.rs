@@ -337,6 +337,9 @@ fn a_change_to_the_sources_is_served_and_compiles_no_dependency() {
     let source = fs::read_to_string(&routes).expect("the routes");
     // Another change each time, or the second run would find it in the build cache.
     fs::write(&routes, source.replace("Rust in Docker", &change.1)).expect("a change");
+    let allocator = change.0.join("crates/malloc/src/lib.rs");
+    let source = fs::read_to_string(&allocator).expect("the allocator");
+    fs::write(&allocator, format!("{source}// {}\n", change.1)).expect("a change");
     // Without a value the build argument is taken from the environment, if it is there.
     let arguments = [
         "--progress=plain",
@@ -347,8 +350,17 @@ fn a_change_to_the_sources_is_served_and_compiles_no_dependency() {
     let build = docker_output(&[&["build"], &arguments[..], &[path(&change.0)]].concat());
     let log = String::from_utf8(build.stderr).expect("text");
     assert!(build.status.success(), "{log}");
-    assert!(log.contains("Compiling scratch-server "), "{log}");
-    assert!(!log.contains("Compiling hyper "), "{log}");
+    let mut compiled = log
+        .lines()
+        .filter_map(|line| line.split_once(" Compiling "));
+    for package in ["scratch-server ", "malloc "] {
+        assert!(log.contains(&format!(" Compiling {package}")), "{log}");
+    }
+    // Cargo names the directory of a package that is no dependency from a registry.
+    assert!(
+        compiled.all(|(_, package)| package.ends_with("(/build)") || package.contains("(/build/")),
+        "{log}"
+    );
 
     let container = Container(docker(&[
         "run",

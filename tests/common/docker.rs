@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What a build reads, and the Compose files.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 11] = [
     ".cargo",
     ".dockerignore",
     "Cargo.lock",
@@ -14,10 +14,8 @@ const SOURCES: [&str; 13] = [
     "build.rs",
     "compose.dev.yaml",
     "compose.yaml",
-    "endpoint",
+    "crates",
     "healthcheck",
-    "malloc",
-    "signals",
     "src",
 ];
 
