@@ -24,7 +24,7 @@ RUN cargo build --locked --release --workspace --lib
 
 COPY . .
 # Files keep their time of last change, which may be before the empty libraries were built: hence
-# touch. The probe has no std, which would unwind a panic, so it aborts whatever the server does. The
+# touch. The probe has no std and cannot unwind, so it always aborts. The
 # last line fails the build if something turned the binaries dynamic: on scratch they would not run.
 RUN touch src/lib.rs */src/lib.rs crates/*/src/lib.rs \
  && cargo build --locked --release --bins \
@@ -80,8 +80,8 @@ COPY --link --from=debug-files / /
 FROM ${RUST_IMAGE} AS dev
 WORKDIR /build
 COPY . .
-# The build cache gives a file that is as it once was the time of change that it had then, and cargo
-# would take an older one for unchanged: hence touch. What does not compile waits for the next save.
+# When content reverts, the build cache restores the old time of change as well, and cargo would take the
+# file for unchanged: hence touch. What does not compile waits for the next save.
 CMD ["sh", "-c", "touch src/lib.rs */src/lib.rs crates/*/src/lib.rs && cargo build && exec cargo run --quiet || exec tail -f /dev/null"]
 
 # The default.

@@ -1,36 +1,60 @@
-//! A hyper server that is alone in its container image.
+//! The skeleton of a server that is alone in its container image: [`serve`] runs any hyper service
+//! with limits for its clients and a drain at its end.
 //!
-//! The path of a request: `main` → [`server::serve`] accepts it into a slot → `connection` lends
-//! it to hyper → [`routes::respond`] → static bytes.
+//! The path of a request: `accept` puts a connection into a slot → `connection` waits for a first byte,
+//! then lends the connection to hyper → the service → bytes.
 //!
 //! # Layout
 //!
-//! - [`config`]: the environment, read once into typed values
-//! - [`listener`]: the listening socket, TCP or unix
-//! - [`server`]: the accept loop, workers, and the drain at the end
-//! - `slots`: how many connections there may be, and who makes room
-//! - `connection`: the deadlines and the life of one connection
-//! - [`routes`]: what is answered; the module to replace for another service
-//! - [`shutdown`]: SIGTERM and SIGINT
-//! - [`log`]: lines on stderr
+//! Each module uses only those below it.
 //!
-//! Crates of their own are what the probe reads as well (`settings`) and what needs `unsafe`: the
-//! allocator (`malloc`) and system calls (`sys`).
+//! - `server`: [`serve`], from the start to the end of the drain
+//! - `workers`: the event loops, and the threads of all but the first
+//! - `accept`: the accept loop of one worker
+//! - `connection`: one connection, from accept to close
+//!   - `driver`: polls hyper and looks at the deadlines; a 408 for a late head is decided here
+//!   - `deadlines`: when which of them is due, as a pure value
+//!   - `exchange`: one request and its answer: the rule about `Host`, `Connection: close`, the 408 of a
+//!     late body, the log line
+//!   - `io`: the stream as hyper sees it
+//!   - `alarm`, `activity`: the one timer, and what hyper did since the last look
+//! - `shared`: what all workers share
+//! - `head_timer`: whether hyper waits for the head of a request
+//! - `slots`: how many connections there may be, and which one is evicted
+//! - `lifecycle`: the stages of the server, and what still runs
+//! - `listener`: the listening socket, TCP or unix
+//! - [`log`]: lines on stderr
+//! - `limits`: what clients may take, and how long
+//! - `service`: what a service has to be
+//!
+//! Three parts are crates of their own: `settings`, which the probe reads too; `malloc`, the allocator;
+//! and `sys`, all other `unsafe` of the server. The binary beside this library is `main`, `config`,
+//! `routes` and `shutdown`.
 //!
 //! # What is absent
 //!
-//! Nothing that a client sends or leaves out can panic, wait without a deadline, or make the server
-//! hold more than the two buffers of its connection, 8 to 16 KiB each; what a route awaits is up to
-//! the route. No connection is served above the cap but those that the kernel had accepted when the
-//! server stopped. No configuration is read after start.
+//! No route, no readiness, and no environment variable that is read: these are the binary's. Nothing that
+//! a client sends or leaves out can panic, wait without a deadline, or make the server hold more than a
+//! read buffer of 8 KiB and a write buffer of at most 24 KiB for its connection; how long a service takes,
+//! and what it holds, is its own affair. No connection is served above the cap but those that the accept
+//! queue holds when the drain begins.
 
 #![forbid(unsafe_code)]
 
-pub mod config;
+mod accept;
 mod connection;
-pub mod listener;
+mod head_timer;
+mod lifecycle;
+mod limits;
+mod listener;
 pub mod log;
-pub mod routes;
-pub mod server;
-pub mod shutdown;
+mod server;
+mod service;
+mod shared;
 mod slots;
+mod workers;
+
+pub use limits::Limits;
+pub use listener::{Listener, Peer};
+pub use server::{Drained, serve};
+pub use workers::event_loop;

@@ -2,19 +2,20 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use settings::Endpoint;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket};
 
 /// Connections that the kernel holds for us until they are accepted, as far as
 /// `net.core.somaxconn` allows.
@@ -28,29 +29,40 @@ pub(crate) struct Detached(Socket<net::TcpListener, unix::UnixListener>);
 
 enum Socket<T, U> {
     Tcp(T),
-    // The file goes first: without a listener it would be taken for a stale one.
+    // Dropped first: a file without a listener looks stale, and another server would replace it.
     Unix(Arc<SocketFile>, U),
 }
 
 /// The file of a unix socket, removed when the last that listens on it is gone.
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    /// The device and inode that were bound: another server may have put its own socket there since.
+    identity: Option<(u64, u64)>,
+}
 
-/// Who is at the other end: an address, or nothing that a unix socket could tell.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(Option<SocketAddr>);
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peer {
+    /// A TCP client. Where one socket serves both address families, an IPv4 client has its IPv4
+    /// address.
+    Tcp(SocketAddr),
+    /// A client of a unix socket, which has no address.
+    Unix,
+}
 
 impl Listener {
     /// Binds and listens. [`Endpoint::Any`] is one dual-stack socket, or one for IPv4 where the
-    /// kernel has no IPv6. The file of a unix socket that nobody listens on is replaced.
+    /// kernel has no IPv6. The file of a unix socket that nobody listens on is replaced; a new one has
+    /// the permissions `socket_mode`, or those that the umask leaves.
     ///
     /// # Errors
     ///
-    /// Those of socket(2), bind(2) and listen(2).
+    /// Those of socket(2), bind(2), chmod(2) and listen(2).
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with its I/O driver.
-    pub fn bind(endpoint: &Endpoint<'_>) -> io::Result<Self> {
+    pub fn bind(endpoint: &Endpoint<'_>, socket_mode: Option<u32>) -> io::Result<Self> {
         Ok(Self(match *endpoint {
             Endpoint::Any { port } => {
                 Socket::Tcp(match bind_tcp((Ipv6Addr::UNSPECIFIED, port).into()) {
@@ -63,8 +75,8 @@ impl Listener {
             Endpoint::Ip(address) => Socket::Tcp(bind_tcp(address)?),
             Endpoint::Unix(path) => {
                 let path = Path::new(OsStr::from_bytes(path));
-                let listener = bind_unix(path)?;
-                Socket::Unix(Arc::new(SocketFile(path.to_owned())), listener)
+                let (file, listener) = bind_unix(path, socket_mode)?;
+                Socket::Unix(Arc::new(file), listener)
             }
         }))
     }
@@ -82,7 +94,7 @@ impl Listener {
         match &self.0 {
             Socket::Tcp(listener) => listener
                 .poll_accept(cx)
-                .map_ok(|(stream, peer)| (stream, Peer(Some(peer)))),
+                .map_ok(|(stream, address)| (stream, Peer::tcp(address))),
             Socket::Unix(_, listener) => {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;
                 Poll::Ready(stream.into_std().and_then(unix_stream))
@@ -91,13 +103,23 @@ impl Listener {
     }
 
     /// The same socket once more, for another event loop.
-    pub(crate) fn try_clone(&self) -> io::Result<Detached> {
+    pub(crate) fn detached_clone(&self) -> io::Result<Detached> {
         Ok(Detached(match &self.0 {
             Socket::Tcp(listener) => Socket::Tcp(listener.as_fd().try_clone_to_owned()?.into()),
             Socket::Unix(file, listener) => {
                 Socket::Unix(file.clone(), listener.as_fd().try_clone_to_owned()?.into())
             }
         }))
+    }
+
+    /// The lowest number that no descriptor of this process has: as many are open, where they are
+    /// numbered without a gap.
+    pub(crate) fn lowest_free_descriptor(&self) -> io::Result<RawFd> {
+        let socket = match &self.0 {
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(_, listener) => listener.as_fd(),
+        };
+        Ok(socket.try_clone_to_owned()?.as_raw_fd())
     }
 
     pub(crate) fn detach(self) -> io::Result<Detached> {
@@ -120,9 +142,9 @@ impl Detached {
     pub(crate) fn accept(&self) -> io::Result<(TcpStream, Peer)> {
         match &self.0 {
             Socket::Tcp(listener) => {
-                let (stream, peer) = listener.accept()?;
+                let (stream, address) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                Ok((TcpStream::from_std(stream)?, Peer(Some(peer))))
+                Ok((TcpStream::from_std(stream)?, Peer::tcp(address)))
             }
             Socket::Unix(_, listener) => {
                 let (stream, _) = listener.accept()?;
@@ -138,13 +160,15 @@ impl Detached {
 fn unix_stream(stream: unix::UnixStream) -> io::Result<(TcpStream, Peer)> {
     Ok((
         TcpStream::from_std(OwnedFd::from(stream).into())?,
-        Peer(None),
+        Peer::Unix,
     ))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -152,27 +176,24 @@ impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0, self.local_addr()) {
             (_, Some(address)) => write!(f, "port {} ({address})", address.port()),
-            (Socket::Unix(file, _), _) => write!(f, "unix:{}", file.0.display()),
+            (Socket::Unix(file, _), _) => write!(f, "unix:{}", file.path.display()),
             (Socket::Tcp(_), None) => f.write_str("an unknown address"),
         }
     }
 }
 
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("unix"),
-        }
+impl Peer {
+    fn tcp(address: SocketAddr) -> Self {
+        Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 }
 
-/// An endpoint as `LISTEN` would write it.
-pub fn describe(endpoint: &Endpoint<'_>) -> String {
-    match *endpoint {
-        Endpoint::Any { port } => format!(":{port}"),
-        Endpoint::Ip(address) => address.to_string(),
-        Endpoint::Unix(path) => format!("unix:{}", String::from_utf8_lossy(path).escape_debug()),
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
     }
 }
 
@@ -185,23 +206,42 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     // Accepted sockets inherit it on Linux, which saves a system call for each.
     socket.set_nodelay(true)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        // Or `net.ipv6.bindv6only` would decide whether IPv4 clients are served.
+        SockRef::from(&socket).set_only_v6(false)?;
+    }
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
 fn is_ipv6_missing(error: &io::Error) -> bool {
-    const EAFNOSUPPORT: i32 = 97;
-    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
+fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<(SocketFile, UnixListener)> {
+    let socket = UnixSocket::new_stream()?;
+    match socket.bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
             fs::remove_file(path)?;
-            UnixListener::bind(path)
+            socket.bind(path)
         }
         other => other,
+    }?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: identity(path),
+    };
+    if let Some(mode) = mode {
+        // Before it listens, so that nobody can connect with other permissions.
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
+    Ok((file, socket.listen(BACKLOG)?))
+}
+
+/// The device and inode of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Whether `path` is the socket of a server that is gone: a file of its own, but nobody listens.

@@ -76,8 +76,8 @@ pub fn warn(message: fmt::Arguments<'_>) {
     log(Level::Warn, format_args!("warning: {message}"));
 }
 
-/// Logs a step of the start, at once.
-pub fn start(message: fmt::Arguments<'_>) {
+/// Logs a step of the start at once, on this thread.
+pub fn info_now(message: fmt::Arguments<'_>) {
     if enabled(Level::Info) {
         write(&format!("{message}\n"));
     }
@@ -99,7 +99,7 @@ pub fn flush() {
         return;
     };
     let deadline = Instant::now() + FLUSH_TIMEOUT;
-    let (done, flushed) = sync_channel(0);
+    let (done, flushed) = sync_channel(1);
     let mut message = Message::Flush(done);
     while let Err(TrySendError::Full(back)) = writer.try_send(message) {
         if Instant::now() >= deadline {
@@ -137,17 +137,15 @@ fn start_writer() -> Option<SyncSender<Message>> {
 
 fn write_queue(queue: &Receiver<Message>) {
     for message in queue {
-        // Dropped when all before it is written, which is what the other end waits for.
-        let _flushed = match message {
-            Message::Line(line) => {
-                write(&line);
-                None
-            }
-            Message::Flush(done) => Some(done),
-        };
+        if let Message::Line(line) = &message {
+            write(line);
+        }
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             write(&format!("warning: {dropped} log lines dropped\n"));
+        }
+        if let Message::Flush(done) = message {
+            let _ = done.try_send(());
         }
     }
 }

@@ -1,4 +1,8 @@
-//! `server`: reads the environment, opens its signals, binds, serves, and drains.
+//! `server`: opens its signals, reads the environment, binds, makes the service, serves, and cleans up.
+
+mod config;
+mod routes;
+mod shutdown;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -9,11 +13,11 @@ use std::process::ExitCode;
 
 // Named, so that it is linked: it takes the place of the C library's allocator.
 use malloc as _;
-use scratch_server::config::Config;
-use scratch_server::listener::{self, Listener};
-use scratch_server::log;
-use scratch_server::server::{Drained, event_loop, serve};
-use scratch_server::shutdown::Signals;
+use scratch_server::{Drained, Listener, event_loop, log, serve};
+
+use crate::config::Config;
+use crate::routes::{Readiness, Routes};
+use crate::shutdown::Signals;
 
 #[cfg(all(
     target_env = "musl",
@@ -32,11 +36,13 @@ Usage: server [--help | --version]
 All configuration is in the environment:
   LISTEN            ADDRESS:PORT, :PORT, [IPV6]:PORT or unix:/path [every interface, PORT]
   PORT              port on every interface, unless LISTEN is set; 0 takes a free one [8080]
+  SOCKET_MODE       permissions of the unix socket, such as 666 [the umask's]
   WORKERS           event-loop threads, or auto: one per usable CPU [1]
   MAX_CONNECTIONS   open connections [1000]
   HEADER_TIMEOUT    time for a request's head [5s]
   IDLE_TIMEOUT      time between requests on a connection [75s]
-  WRITE_TIMEOUT     time for a peer that takes nothing [5s]
+  READ_TIMEOUT      time for the next byte of a request's body [10s]
+  WRITE_TIMEOUT     time for a peer that takes nothing [30s]
   SHUTDOWN_DELAY    time to go on accepting after the first signal [0s]
   SHUTDOWN_TIMEOUT  time for requests in progress after that [8s]
   RUST_LOG          off, error, warn, info or debug [info]
@@ -69,28 +75,53 @@ fn run() -> Result<Drained, Failure> {
         let _ = io::stdout().write_all(text.as_bytes());
         return Ok(Drained::Complete);
     }
+    // First, because the kernel drops a signal to PID 1 that has no handler.
+    let signals = sys::signal_pipe().map_err(Failure::start("open signals"))?;
     let config = Config::from_lookup(env::var_os::<&str>)
         .map_err(|error| Failure::Configuration(error.to_string()))?;
     log::init(config.log);
-    // Before bind: PID 1 has no default action for SIGTERM, so one in between would be lost.
-    let signals = sys::signal_pipe().map_err(Failure::start("open signals"))?;
-    event_loop()
-        .map_err(Failure::start("set up the event loop"))?
-        .block_on(run_server(config, signals))
+    let event_loop = event_loop().map_err(Failure::start("set up the event loop"))?;
+    let drained = event_loop.block_on(run_server(config, signals));
+    // Without waiting for a `spawn_blocking` of the service, which may never end.
+    event_loop.shutdown_background();
+    drained
 }
 
 async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Failure> {
     let signals = Signals::watch(signals).map_err(Failure::start("watch signals"))?;
-    let listener = Listener::bind(&config.endpoint).map_err(|error| {
+    let listener = Listener::bind(&config.endpoint, config.socket_mode).map_err(|error| {
         Failure::Start(
-            format!("listen on {}", listener::describe(&config.endpoint)),
+            format!("listen on {}", config::describe(&config.endpoint)),
             error,
         )
     })?;
-    log::start(format_args!("Starting server on {listener}"));
-    let drained = serve(listener, config.limits, config.workers, signals.first())
-        .await
-        .map_err(Failure::start("start the workers"))?;
+    log::info_now(format_args!("Starting server on {listener}"));
+
+    let readiness = Readiness::default();
+    let Some(routes) = signals.unless_signalled(make_routes(&readiness)).await else {
+        log::info(format_args!(
+            "Shutdown signal received before the start, exiting"
+        ));
+        return Ok(Drained::Complete);
+    };
+    let routes = routes?;
+
+    let make_service = move |_peer| routes.clone();
+    let shutdown = async {
+        signals.first().await;
+        readiness.turn_off();
+    };
+    let drained = serve(
+        listener,
+        config.limits,
+        config.workers,
+        make_service,
+        shutdown,
+    )
+    .await
+    .map_err(Failure::start("start the workers"))?;
+    // The requests are over. What the service has to write or close goes here; keep a clone of it before
+    // `make_service` takes it.
     match drained {
         Drained::Complete => log::info(format_args!("All requests finished, exiting")),
         Drained::CutOff(connections) => log::warn(format_args!(
@@ -98,6 +129,12 @@ async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Failure
         )),
     }
     Ok(drained)
+}
+
+/// Makes the service with all that it needs. This is where to connect to a database, with `await`: an error
+/// becomes a [`Failure`], and a signal cancels it.
+async fn make_routes(readiness: &Readiness) -> Result<Routes, Failure> {
+    Ok(Routes::new(readiness.clone()))
 }
 
 /// What `--help` and `--version` print, if the arguments ask for one of them.

@@ -1,12 +1,15 @@
 //! SIGTERM and SIGINT: the first asks the server to stop, the second ends the process.
 
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::process;
+use std::task::Poll;
 
+use scratch_server::log;
 use tokio::net::unix::pipe::Receiver;
-
-use crate::log;
+use tokio::task::spawn_local;
 
 /// SIGTERM and SIGINT, which no longer have their default action.
 pub struct Signals(Receiver);
@@ -25,11 +28,21 @@ impl Signals {
         Receiver::from_owned_fd_unchecked(pipe).map(Self)
     }
 
+    /// Completes `start`, unless a signal comes first.
+    pub async fn unless_signalled<T>(&self, start: impl Future<Output = T>) -> Option<T> {
+        let (mut signal, mut start) = (pin!(self.next()), pin!(start));
+        poll_fn(|cx| match signal.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => start.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
     /// Waits for the first signal. From then on the next one ends the process at once, with the
     /// exit code that a shell would report: 128 + its number.
     pub async fn first(self) {
         self.next().await;
-        tokio::spawn(async move {
+        spawn_local(async move {
             let signal = self.next().await;
             log::warn(format_args!("second signal received, exiting at once"));
             log::flush();

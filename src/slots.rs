@@ -1,22 +1,27 @@
-//! Connection slots: there are `MAX_CONNECTIONS` of them, and when they run out the connection
-//! that has been idle longest makes room, so that nobody can lock others out by doing nothing.
+//! Connection slots: there are `MAX_CONNECTIONS` of them, and when they run out the connection that
+//! has been idle longest is evicted, so that no client can lock others out by doing nothing.
+//!
+//! A slot is busy or idle. An acceptor that needs room requests an eviction of an idle one; the
+//! connection then ends, or declines because a request has just arrived.
 
-use std::pin::pin;
+use std::cmp::Reverse;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, Release, SeqCst},
 };
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 use tokio::sync::Notify;
 
+use crate::lifecycle::until;
+
 pub(crate) struct Slots {
     max: usize,
-    /// Accepts and answers so far. For an order a count will do, and no clock is read.
+    /// Counts accepts and answers. It gives idle connections their order without a clock.
     turns: AtomicU64,
     occupied: Mutex<Occupied>,
-    /// Something changed that an acceptor at the cap, or the drain, may be waiting for.
+    /// Notified when an acceptor that waits for room may find some.
     changed: Notify,
     /// Acceptors that wait for room. Only then is a connection that turns idle worth a wake-up.
     waiting: AtomicUsize,
@@ -25,21 +30,21 @@ pub(crate) struct Slots {
 #[derive(Default)]
 struct Occupied {
     entries: Vec<Arc<Entry>>,
-    /// How many of them have been asked to leave and have not answered.
-    asked: usize,
-    /// Who was idle at the last look and since which turn, longest last. An entry whose turn has not
-    /// changed is still idle longer than any that is not listed: those turned idle later. So one
-    /// look at all connections serves as many requests for room as it found idle ones.
-    longest_idle: Vec<(u64, Arc<Entry>)>,
+    /// Evictions that were requested and neither declined nor carried out.
+    evictions: usize,
+    /// A snapshot of the idle connections, least recently used last. An entry whose turn is
+    /// unchanged still precedes every connection that is not in the snapshot, since those became
+    /// idle later. One scan can therefore serve as many evictions as it found entries.
+    snapshot: Vec<(u64, Weak<Entry>)>,
 }
 
-/// One connection, as those who look for room see it.
-pub(crate) struct Entry {
+/// One connection, as acceptors see it.
+struct Entry {
     index: AtomicUsize,
-    /// When it was accepted or last answered, of [`Slots::turns`].
+    /// The turn in which the connection was accepted or last answered.
     turn: AtomicU64,
     idle: AtomicBool,
-    asked: AtomicBool,
+    eviction_requested: AtomicBool,
     waker: OnceLock<Waker>,
 }
 
@@ -60,9 +65,8 @@ impl Slots {
         }
     }
 
-    /// Takes a slot, when there is one: where all are taken, the connection that is idle longest
-    /// is asked to leave, and where none is idle this waits. When `above_cap` says so, it takes one
-    /// more.
+    /// Takes a slot, or waits for one: where all are taken, the eviction of the connection that has
+    /// been idle longest is requested. Where `above_cap` is true, no limit holds.
     pub(crate) async fn reserve(self: &Arc<Self>, above_cap: impl Fn() -> bool) -> Slot {
         if let Some(slot) = self.try_reserve(above_cap()) {
             return slot;
@@ -73,12 +77,28 @@ impl Slots {
         slot
     }
 
-    /// Waits until `check` holds, which it may do after any change of a slot.
-    pub(crate) async fn until(&self, check: impl Fn() -> bool) {
-        until(&self.changed, || check().then_some(())).await;
+    /// Requests the eviction of the connection that has been idle longest, unless one is under way,
+    /// and waits until a slot has become free. False where no connection is idle.
+    pub(crate) async fn evict_one(&self) -> bool {
+        let open = {
+            let mut occupied = self.occupied();
+            if occupied.evictions == 0 {
+                occupied.request_eviction();
+            }
+            if occupied.evictions == 0 {
+                return false;
+            }
+            occupied.entries.len()
+        };
+        let is_over = || {
+            let occupied = self.occupied();
+            (occupied.entries.len() < open || occupied.evictions == 0).then_some(())
+        };
+        until(&self.changed, is_over).await;
+        true
     }
 
-    /// Makes every connection, and all who wait for a change, look at the server again.
+    /// Makes every connection, and every acceptor that waits for room, look at the server again.
     pub(crate) fn wake_all(&self) {
         self.changed.notify_waiters();
         for entry in &self.occupied().entries {
@@ -95,8 +115,8 @@ impl Slots {
         let mut occupied = self.occupied();
         let open = occupied.entries.len();
         if open >= self.max && !above_cap {
-            if open - occupied.asked >= self.max {
-                occupied.ask_longest_idle();
+            if open - occupied.evictions >= self.max {
+                occupied.request_eviction();
             }
             return None;
         }
@@ -104,7 +124,7 @@ impl Slots {
             index: AtomicUsize::new(open),
             turn: AtomicU64::new(self.next_turn()),
             idle: AtomicBool::new(false),
-            asked: AtomicBool::new(false),
+            eviction_requested: AtomicBool::new(false),
             waker: OnceLock::new(),
         });
         occupied.entries.push(entry.clone());
@@ -112,12 +132,6 @@ impl Slots {
             entry,
             slots: self.clone(),
         })
-    }
-
-    /// To be called before an answer is out, after which the client may rely on it: of all idle
-    /// connections this one will be the last to make room.
-    pub(crate) fn touch(&self, entry: &Entry) {
-        entry.turn.store(self.next_turn(), Relaxed);
     }
 
     fn next_turn(&self) -> u64 {
@@ -131,43 +145,35 @@ impl Slots {
 }
 
 impl Occupied {
-    fn ask_longest_idle(&mut self) {
-        let mut looked = false;
-        loop {
-            while let Some((turn, entry)) = self.longest_idle.pop() {
-                if entry.idle_since() == Some(turn) && !entry.asked.swap(true, SeqCst) {
-                    self.asked += 1;
-                    entry.wake();
-                    return;
-                }
-            }
-            if looked {
-                return;
-            }
-            looked = true;
+    fn request_eviction(&mut self) {
+        if !self.evict_from_snapshot() {
             let idle = self
                 .entries
                 .iter()
-                .filter_map(|entry| Some((entry.idle_since()?, entry.clone())));
-            self.longest_idle.extend(idle);
-            self.longest_idle
-                .sort_unstable_by_key(|(turn, _)| std::cmp::Reverse(*turn));
+                .filter_map(|entry| Some((entry.idle_since()?, Arc::downgrade(entry))));
+            self.snapshot.extend(idle);
+            self.snapshot
+                .sort_unstable_by_key(|(turn, _)| Reverse(*turn));
+            self.evict_from_snapshot();
         }
+    }
+
+    fn evict_from_snapshot(&mut self) -> bool {
+        while let Some((turn, entry)) = self.snapshot.pop() {
+            if let Some(entry) = entry.upgrade()
+                && entry.idle_since() == Some(turn)
+                && !entry.eviction_requested.swap(true, SeqCst)
+            {
+                self.evictions += 1;
+                entry.wake();
+                return true;
+            }
+        }
+        false
     }
 }
 
 impl Entry {
-    /// The connection has something to do. Who does not see it yet asks it to leave, and is told that
-    /// it stays.
-    pub(crate) fn set_busy(&self) {
-        self.idle.store(false, Release);
-    }
-
-    /// The connection has nothing to do once its answer is out, and may be asked to leave.
-    pub(crate) fn set_idle(&self) {
-        self.idle.store(true, Release);
-    }
-
     fn idle_since(&self) -> Option<u64> {
         self.idle.load(SeqCst).then(|| self.turn.load(Relaxed))
     }
@@ -180,69 +186,135 @@ impl Entry {
 }
 
 impl Slot {
-    /// Has the connection's task woken when it should look at [`Slot::asked`] or at the state of
-    /// the server; to be called from that task before it looks.
+    /// Has the connection's task woken when it should look at [`Slot::eviction_requested`] or at the
+    /// stage of the server. The task calls this before it looks.
     pub(crate) fn register(&self, waker: &Waker) {
         // The waker of a spawned task never changes.
         self.entry.waker.get_or_init(|| waker.clone());
     }
 
-    /// The connection has nothing to do, which somebody may be waiting for.
-    pub(crate) fn set_idle(&self) {
-        // In one order with the look at who waits, or each could miss the other.
+    /// Marks the connection busy. An acceptor that has not seen this yet may have requested its eviction,
+    /// or still do so: that is declined here, or when this is called again.
+    pub(crate) fn mark_busy(&self) {
+        self.entry.idle.store(false, Release);
+        if !self.eviction_requested() {
+            return;
+        }
+        let mut occupied = self.slots.occupied();
+        if self.entry.eviction_requested.swap(false, SeqCst) {
+            occupied.evictions -= 1;
+            self.slots.changed.notify_waiters();
+        }
+    }
+
+    /// Marks the connection idle as of now: of all idle connections it is the last to be evicted. Called
+    /// before the last write of an answer, because from then on the client may rely on it.
+    pub(crate) fn mark_answered(&self) {
+        self.entry.turn.store(self.slots.next_turn(), Relaxed);
+        self.entry.idle.store(true, Release);
+    }
+
+    /// Marks the connection idle, and wakes the acceptors that wait for such a one.
+    pub(crate) fn mark_idle(&self) {
+        // In one order with the count of those that wait, or each could miss the other.
         self.entry.idle.store(true, SeqCst);
         if self.slots.waiting.load(SeqCst) > 0 {
             self.slots.changed.notify_waiters();
         }
     }
 
-    /// What is left of the slot for those who only mark it.
-    pub(crate) fn entry(&self) -> Arc<Entry> {
-        self.entry.clone()
-    }
-
-    /// Whether somebody needs the slot.
-    pub(crate) fn asked(&self) -> bool {
-        self.entry.asked.load(SeqCst)
-    }
-
-    /// Answers a request to leave with no: a request came in just then.
-    pub(crate) fn stay(&self) {
-        self.entry.set_busy();
-        let mut occupied = self.slots.occupied();
-        if self.entry.asked.swap(false, SeqCst) {
-            occupied.asked -= 1;
-            self.slots.changed.notify_waiters();
-        }
+    /// Whether an acceptor needs the slot.
+    pub(crate) fn eviction_requested(&self) -> bool {
+        self.entry.eviction_requested.load(SeqCst)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.entry.set_busy();
+        // An acceptor may still reach the entry through the snapshot. An eviction is not declined: it ends
+        // together with the entry, or an acceptor would request another in between.
+        self.entry.idle.store(false, Release);
         let mut occupied = self.slots.occupied();
         let index = self.entry.index.load(SeqCst);
         occupied.entries.swap_remove(index);
         if let Some(moved) = occupied.entries.get(index) {
             moved.index.store(index, SeqCst);
         }
-        if self.entry.asked.load(SeqCst) {
-            occupied.asked -= 1;
+        if self.entry.eviction_requested.load(SeqCst) {
+            occupied.evictions -= 1;
         }
         drop(occupied);
         self.slots.changed.notify_waiters();
     }
 }
 
-/// Waits until `check` gives a value; it is asked again after every notification of `changed`.
-pub(crate) async fn until<T>(changed: &Notify, mut check: impl FnMut() -> Option<T>) -> T {
-    loop {
-        let mut notified = pin!(changed.notified());
-        // Before the check, or a change between the two would be missed.
-        notified.as_mut().enable();
-        if let Some(value) = check() {
-            return value;
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    /// What the wakers of a test share: it counts their copies by its own.
+    struct NoTask;
+
+    impl Wake for NoTask {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    fn idle_slots(slots: &Arc<Slots>, count: usize) -> Vec<Slot> {
+        let taken: Vec<_> = (0..count)
+            .map(|_| slots.try_reserve(false).expect("a free slot"))
+            .collect();
+        taken.iter().for_each(Slot::mark_idle);
+        taken
+    }
+
+    #[test]
+    fn the_connection_that_was_answered_first_is_evicted_first() {
+        let slots = Arc::new(Slots::new(3));
+        let taken = idle_slots(&slots, 3);
+        taken[0].mark_answered();
+        assert!(slots.try_reserve(false).is_none());
+        let requested: Vec<_> = taken.iter().map(Slot::eviction_requested).collect();
+        assert_eq!(requested, [false, true, false]);
+        // No other is evicted while the first has not left.
+        assert!(slots.try_reserve(false).is_none());
+        assert!(!taken[2].eviction_requested());
+    }
+
+    #[test]
+    fn a_connection_that_turns_busy_declines_and_another_is_evicted() {
+        let slots = Arc::new(Slots::new(2));
+        let mut taken = idle_slots(&slots, 2);
+        assert!(slots.try_reserve(false).is_none());
+        taken[0].mark_busy();
+        assert!(!taken[0].eviction_requested());
+        assert!(slots.try_reserve(false).is_none());
+        assert!(taken[1].eviction_requested());
+        taken.remove(1);
+        assert!(slots.try_reserve(false).is_some());
+    }
+
+    #[test]
+    fn busy_connections_are_not_evicted_and_the_cap_holds_but_for_the_drain() {
+        let slots = Arc::new(Slots::new(1));
+        let busy = slots.try_reserve(false).expect("a free slot");
+        assert!(slots.try_reserve(false).is_none());
+        assert!(!busy.eviction_requested());
+        assert!(slots.try_reserve(true).is_some());
+    }
+
+    #[test]
+    fn the_snapshot_keeps_no_task_of_a_connection_that_is_gone() {
+        let slots = Arc::new(Slots::new(3));
+        let task = Arc::new(NoTask);
+        let taken = idle_slots(&slots, 3);
+        for slot in &taken {
+            slot.register(&task.clone().into());
         }
-        notified.await;
+        assert!(slots.try_reserve(false).is_none());
+        assert_eq!(Arc::strong_count(&task), 4);
+        drop(taken);
+        assert_eq!(Arc::strong_count(&task), 1);
     }
 }

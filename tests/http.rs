@@ -1,11 +1,11 @@
-//! Malformed and ambiguous requests: one response at most, then the connection is closed, and
-//! nothing behind them is ever taken for a request.
+//! HTTP as it is spoken around any service. Malformed and ambiguous requests have one response at most,
+//! then the connection is closed, and nothing behind them is ever taken for a request.
 //!
 //! Where RFC 9112 leaves a choice, the comment says what hyper does with it.
 
 mod common;
 
-use common::Server;
+use common::{GET, Server};
 
 /// What would be smuggled: it must never be answered.
 const SMUGGLED: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -78,21 +78,27 @@ fn ambiguous_bodies_are_answered_once_and_closed() {
     let server = Server::start(&[]);
     for request in [
         // Section 6.3: Transfer-Encoding wins, and the connection is closed after the response.
-        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        // Equal lengths may be taken as one: it is, and the body is never read.
-        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "GET /livez HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n",
         // Chunk sizes that overflow, or are none.
-        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
-        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
-        // A body that ends exactly where the next request begins.
-        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello",
-        "GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello",
+        "GET /livez HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        "GET /livez HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        "GET /livez HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
     ] {
-        let expected = if request.starts_with("GET") { 200 } else { 405 };
-        assert_eq!(statuses(&server, request), [expected], "{request:?}");
+        assert_eq!(statuses(&server, request), [200], "{request:?}");
+    }
+}
+
+#[test]
+fn a_body_that_arrived_whole_is_skipped_and_the_next_request_answered() {
+    let server = Server::start(&[]);
+    for request in [
+        "GET /livez HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello",
+        // Section 6.3: equal lengths may be taken as one, and are.
+        "GET /livez HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "GET /livez HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        assert_eq!(statuses(&server, request), [200, 200], "{request:?}");
     }
 }
 
@@ -101,7 +107,7 @@ fn a_bare_line_feed_ends_a_line() {
     // Section 2.2 allows it, and hyper does it; so there are two requests here.
     let server = Server::start(&[]);
     assert_eq!(
-        statuses(&server, "GET / HTTP/1.1\nHost: test\n\n"),
+        statuses(&server, "GET /livez HTTP/1.1\nHost: test\n\n"),
         [200, 200]
     );
 }
@@ -111,7 +117,7 @@ fn empty_lines_before_a_request_are_skipped() {
     // Section 2.2: at least one should be.
     let server = Server::start(&[]);
     assert_eq!(
-        statuses(&server, "\r\n\r\nGET / HTTP/1.1\r\nHost: test\r\n\r\n"),
+        statuses(&server, "\r\n\r\nGET /livez HTTP/1.1\r\nHost: test\r\n\r\n"),
         [200, 200]
     );
 }
@@ -126,7 +132,7 @@ fn http_2_is_not_spoken() {
     // Nor is an upgrade to it, which section 7.8 of RFC 9110 lets a server ignore.
     let mut client = server.connect();
     let response = client.request(
-        "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+        "GET /livez HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
          HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
     );
     assert_eq!(response.status, 200);
@@ -137,7 +143,9 @@ fn tls_is_answered_400_and_closed() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice());
-    assert_eq!(client.response().status, 400);
+    let response = client.response();
+    assert_eq!(response.status, 400);
+    response.assert_date();
     client.assert_closed();
 }
 
@@ -145,9 +153,72 @@ fn tls_is_answered_400_and_closed() {
 fn expect_100_is_not_asked_for_a_body_that_nobody_reads() {
     let server = Server::start(&[]);
     let mut client = server.connect();
-    client
-        .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    client.send(
+        "GET /livez HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
     // The final status comes first: RFC 9110 section 10.1.1.
-    assert_eq!(client.response().status, 405);
+    assert_eq!(client.response().status, 200);
+    client.assert_closed();
+}
+
+#[test]
+fn one_valid_host_is_required() {
+    let server = Server::start(&[]);
+    for (hosts, status) in [
+        ("Host: test\r\n", 200),
+        ("Host: [::1]:8080\r\n", 200),
+        ("Host:\r\n", 200),
+        ("", 400),
+        ("Host: a\r\nHost: b\r\n", 400),
+        ("Host: a\r\nhost: a\r\n", 400),
+        ("Host: a b\r\n", 400),
+        ("Host: a/b\r\n", 400),
+        ("Host: a@b\r\n", 400),
+        ("Host: a, b\r\n", 400),
+    ] {
+        let response = server
+            .connect()
+            .request(&format!("GET /livez HTTP/1.1\r\n{hosts}\r\n"));
+        assert_eq!(response.status, status, "{hosts:?}");
+        response.assert_date();
+        assert_eq!(response.closes(), status == 400, "{hosts:?}");
+    }
+}
+
+#[test]
+fn http_1_0_needs_no_host_and_is_closed_after_the_answer() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let response = client.request("GET /livez HTTP/1.0\r\n\r\n");
+    assert_eq!((response.status, &response.head[..8]), (200, "HTTP/1.0"));
+    client.assert_closed();
+    assert_eq!(
+        server
+            .connect()
+            .request("GET /livez HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n")
+            .status,
+        400
+    );
+}
+
+#[test]
+fn http_1_0_is_kept_alive_when_it_asks() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for _ in 0..2 {
+        let response = client.request("GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(response.header("connection"), Some("keep-alive"));
+    }
+}
+
+#[test]
+fn a_connection_carries_many_requests_until_one_says_close() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for _ in 0..3 {
+        assert!(!client.request(GET).closes());
+    }
+    let last = client.request("GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert!(last.closes());
     client.assert_closed();
 }

@@ -2,15 +2,12 @@
 
 mod common;
 
-use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use common::Server;
+use common::{GET, Process, Server, SocketPath, wait_until};
 
 #[test]
 fn info_has_no_line_for_a_request() {
@@ -30,60 +27,89 @@ fn info_has_no_line_for_a_request() {
 }
 
 #[test]
-fn a_cap_above_the_descriptor_limit_is_warned_of_once() {
-    // Beside connections: 4 files, and 4 for each worker.
-    for (workers, limit, warned) in [
-        ("1", 1007, true),
-        ("1", 1008, false),
-        ("3", 1015, true),
-        ("3", 1016, false),
+fn a_cap_above_the_hard_limit_on_descriptors_is_lowered_with_one_warning() {
+    // What the process has open beside connections: 5 files, 5 for each worker, and those of the service.
+    let (cap, _) = cap_and_warning("ulimit -n 500", "1");
+    let own = 500 - cap;
+    assert!(own >= 10, "{own}");
+    for (workers, limit, expected) in [
+        ("1", own + 999, 999),
+        ("1", own + 1000, 1000),
+        ("3", own + 10 + 999, 999),
+        ("3", own + 10 + 1000, 1000),
     ] {
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")])
-            .arg(common::server_binary())
-            .env_clear()
-            .env("LISTEN", "127.0.0.1:0")
-            .env("WORKERS", workers)
-            .env("HEADER_TIMEOUT", "300ms");
-        let mut server = Server::spawn(command);
-        // The limit is looked at a moment after start, and this takes longer.
-        server.connect().assert_closed();
-        server.signal("TERM");
-        assert_eq!(server.exit().code(), Some(0));
-        let expected = format!(
-            "warning: MAX_CONNECTIONS=1000 needs {} open files, and the limit is {limit}",
-            limit + 1
-        );
-        let lines = server.remaining_lines();
-        let warnings = lines.iter().filter(|line| **line == expected).count();
-        assert_eq!(warnings, usize::from(warned), "{lines:?}");
+        let (cap, warning) = cap_and_warning(&format!("ulimit -n {limit}"), workers);
+        assert_eq!((cap, warning), (expected, expected < 1000), "{workers}");
     }
+    // One that the process has from its start, as those that its service opens.
+    let (cap, _) = cap_and_warning("exec 3</dev/null; ulimit -n 500", "1");
+    assert_eq!(cap, 500 - own - 1);
+}
+
+/// Runs a server after `setup`, and gives the cap on connections that it logs, and whether there was
+/// a warning, with the same number.
+fn cap_and_warning(setup: &str, workers: &str) -> (usize, bool) {
+    let mut command = Server::command_after(setup);
+    command.env("LISTEN", "127.0.0.1:0").env("WORKERS", workers);
+    let mut server = Server::spawn(command);
+    assert_eq!(server.get("/livez").status, 200);
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    let lines = server.remaining_lines();
+    let ready = format!("Ready: WORKERS={workers}, MAX_CONNECTIONS=");
+    let cap = lines.iter().find_map(|line| line.strip_prefix(&ready));
+    let cap = cap.expect("the server says what its cap is");
+    let warnings: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("open files"))
+        .collect();
+    let warning = format!(
+        "warning: MAX_CONNECTIONS=1000 is more than the limit on open files allows, which is {cap}"
+    );
+    assert!(
+        warnings.is_empty() || warnings == [&warning],
+        "{warnings:?}"
+    );
+    (cap.parse().expect("a number"), !warnings.is_empty())
 }
 
 #[test]
 fn debug_has_a_line_a_request_with_peer_and_escapes() {
     let mut server = Server::start(&[("RUST_LOG", "debug")]);
     for (request, line) in [
-        ("GET / HTTP/1.1", "GET \"/\" 200 27 bytes "),
-        (
-            "GET /health?token=secret HTTP/1.1",
-            "GET \"/health\" 200 7 bytes ",
-        ),
-        ("HEAD / HTTP/1.1", "HEAD \"/\" 200 0 bytes "),
-        ("POST /livez HTTP/1.1", "POST \"/livez\" 405 19 bytes "),
-        ("GET /a\"b HTTP/1.1", "GET \"/a\\\"b\" 404 10 bytes "),
+        ("GET /livez", r#"GET "/livez" "#),
+        ("GET /livez?token=secret", r#"GET "/livez" "#),
+        ("HEAD /livez", r#"HEAD "/livez" "#),
+        (r#"GET /a"b"#, r#"GET "/a\"b" "#),
     ] {
         let mut client = server.connect();
         let peer = client.0.local_addr().expect("an address");
-        client.request(&format!("{request}\r\nHost: test\r\n\r\n"));
-        let logged = server.line(line);
-        let rest = logged.strip_prefix(line).expect("nothing stands before it");
+        let response = client.request(&format!("{request} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        let (status, bytes) = (response.status, response.body.len());
+        let line = format!("{line}{status} {bytes} bytes ");
+        let logged = server.line(&line);
+        let rest = logged.strip_prefix(&line).expect("it stands first");
         let micros = rest
             .strip_suffix(&format!(" us {peer}"))
             .expect("the peer stands last");
         assert!(micros.parse::<u64>().is_ok(), "{logged}");
     }
+}
+
+#[test]
+fn an_ipv4_client_of_the_dual_stack_socket_is_logged_as_one() {
+    let mut command = Server::command();
+    command.env("PORT", "0").env("RUST_LOG", "debug");
+    let mut server = Server::spawn(command);
+    let mut client = server.connect();
+    let peer = client.0.local_addr().expect("an address");
+    assert!(peer.is_ipv4());
+    client.request(GET);
+    let line = server.line("GET \"/livez\" 200 ");
+    assert!(line.ends_with(&format!(" us {peer}")), "{line}");
+    client.send("nonsense\r\n\r\n");
+    let line = server.line(": invalid HTTP");
+    assert!(line.starts_with(&format!("{peer}: ")), "{line}");
 }
 
 #[test]
@@ -156,18 +182,12 @@ fn dropped_lines_are_counted() {
 fn a_pipe_that_is_full_at_info_does_not_stop_the_exit() {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     let mut command = Server::command();
-    let path = env::temp_dir().join(format!("scratch-server-full-{}", std::process::id()));
+    let path = SocketPath::new("full");
     command
-        .env("LISTEN", format!("unix:{}", path.display()))
+        .env("LISTEN", path.listen())
         .stderr(writer.try_clone().expect("a second handle"));
-    let mut child = command.spawn().expect("the server starts");
-    while UnixStream::connect(&path).is_err() {
-        assert!(
-            child.try_wait().expect("a child").is_none(),
-            "the server has ended"
-        );
-        thread::yield_now();
-    }
+    let mut server = Process::spawn(command);
+    path.wait_until_served();
     // Another writer of the same log fills the pipe: it holds 16 pages (pipe(7)), one of them has the
     // server's first lines, and the last write here waits for ever.
     let pages = Arc::new(AtomicUsize::new(0));
@@ -177,11 +197,9 @@ fn a_pipe_that_is_full_at_info_does_not_stop_the_exit() {
             written.fetch_add(1, Relaxed);
         }
     });
-    while pages.load(Relaxed) < 15 {
-        thread::yield_now();
-    }
-    common::kill("TERM", child.id());
-    assert_eq!(child.wait().expect("the server ends").code(), Some(0));
+    wait_until("the pipe is full", || pages.load(Relaxed) >= 15);
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
     drop(reader);
 }
 
@@ -203,28 +221,19 @@ fn a_log_that_is_gone_does_not_stop_the_server() {
 #[test]
 fn levels_below_info_say_nothing_of_a_good_life() {
     for level in ["off", "error", "warn"] {
-        let path = env::temp_dir().join(format!("scratch-server-{level}-{}", std::process::id()));
+        let path = SocketPath::new(level);
+        let (mut log, writer) = std::io::pipe().expect("a pipe");
         let mut command = Server::command();
         command
-            .env("LISTEN", format!("unix:{}", path.display()))
-            .env("RUST_LOG", level);
-        let mut child = command
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        while UnixStream::connect(&path).is_err() {
-            assert!(
-                child.try_wait().expect("a child").is_none(),
-                "the server has ended"
-            );
-            thread::yield_now();
-        }
-        common::kill("TERM", child.id());
-        let output = child.wait_with_output().expect("the server ends");
-        assert_eq!(
-            (output.status.code(), output.stderr),
-            (Some(0), Vec::new()),
-            "{level}"
-        );
+            .env("LISTEN", path.listen())
+            .env("RUST_LOG", level)
+            .stderr(writer);
+        let mut server = Process::spawn(command);
+        path.wait_until_served();
+        server.signal("TERM");
+        assert_eq!(server.exit().code(), Some(0), "{level}");
+        let mut lines = String::new();
+        log.read_to_string(&mut lines).expect("text");
+        assert_eq!(lines, "", "{level}");
     }
 }

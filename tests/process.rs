@@ -4,49 +4,18 @@ mod common;
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::process::{Command, Output};
 
 use common::elf::assert_static;
-use common::{Server, server_binary};
-
-fn run(mut command: Command) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().expect("the server starts");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (status.code(), text(stdout), text(stderr))
-}
+use common::{
+    Client, GET, Process, Server, SocketPath, server_binary, with_each_number_of_workers,
+};
 
 fn run_with(variable: &str, value: &str) -> (Option<i32>, String, String) {
     let mut command = Server::command();
     command.env(variable, value);
-    run(command)
-}
-
-/// A path for a socket in a directory of its own, removed on drop.
-struct SocketPath(PathBuf);
-
-impl SocketPath {
-    fn new(test: &str) -> Self {
-        let directory =
-            std::env::temp_dir().join(format!("scratch-server-{test}-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a directory for the socket");
-        Self(directory.join("server.sock"))
-    }
-
-    fn listen(&self) -> String {
-        format!("unix:{}", self.0.display())
-    }
-}
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.0.parent().expect("a directory"));
-    }
+    Process::run(command)
 }
 
 #[test]
@@ -58,15 +27,17 @@ fn the_binary_is_static() {
 fn help_and_version_are_printed() {
     let mut command = Server::command();
     command.arg("--help");
-    let (code, stdout, stderr) = run(command);
+    let (code, stdout, stderr) = Process::run(command);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     for variable in [
         "LISTEN",
         "PORT",
+        "SOCKET_MODE",
         "WORKERS",
         "MAX_CONNECTIONS",
         "HEADER_TIMEOUT",
         "IDLE_TIMEOUT",
+        "READ_TIMEOUT",
         "WRITE_TIMEOUT",
         "SHUTDOWN_DELAY",
         "SHUTDOWN_TIMEOUT",
@@ -78,7 +49,7 @@ fn help_and_version_are_printed() {
     let mut command = Server::command();
     command.arg("--version");
     let version = format!("server {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(run(command), (Some(0), version, String::new()));
+    assert_eq!(Process::run(command), (Some(0), version, String::new()));
 }
 
 #[test]
@@ -87,7 +58,10 @@ fn any_other_argument_is_named() {
         let mut command = Server::command();
         command.args(arguments);
         let line = "error: argument \"--verbose\": expected --help, --version or none\n";
-        assert_eq!(run(command), (Some(2), String::new(), line.to_owned()));
+        assert_eq!(
+            Process::run(command),
+            (Some(2), String::new(), line.to_owned())
+        );
     }
 }
 
@@ -103,6 +77,11 @@ fn a_bad_value_is_one_line_and_exit_code_2() {
             "WORKERS",
             "none",
             "WORKERS=\"none\": expected a number from 1 to 1000000, or auto",
+        ),
+        (
+            "SOCKET_MODE",
+            "rw-rw-rw-",
+            "SOCKET_MODE=\"rw-rw-rw-\": expected three octal digits, such as 660 or 0666",
         ),
         (
             "RUST_LOG",
@@ -141,6 +120,24 @@ fn an_address_that_cannot_be_bound_is_one_line_and_exit_code_1() {
 }
 
 #[test]
+fn workers_that_cannot_start_are_one_line_and_exit_code_1() {
+    for (workers, limit) in [("20", "64"), ("5000", "1024")] {
+        let mut command = Server::command_after(&format!("ulimit -n {limit}"));
+        command
+            .env("LISTEN", "127.0.0.1:0")
+            .env("WORKERS", workers)
+            // Not the line of the start.
+            .env("RUST_LOG", "error");
+        let (code, stdout, stderr) = Process::run(command);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        // EMFILE, which each C library has its own words for.
+        let is_told = stderr.starts_with("error: cannot start the workers: ")
+            && stderr.ends_with(" (os error 24)\n");
+        assert!(is_told && stderr.lines().count() == 1, "{stderr}");
+    }
+}
+
+#[test]
 fn sigint_stops_as_sigterm_does() {
     let mut server = Server::start(&[]);
     server.signal("INT");
@@ -152,17 +149,77 @@ fn a_unix_socket_is_served_and_removed() {
     let path = SocketPath::new("served");
     let mut server = Server::start(&[("LISTEN", &path.listen())]);
     let mut client = UnixStream::connect(&path.0).expect("the server accepts");
-    let request = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    let request = b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
     std::io::Write::write_all(&mut client, request).expect("the server reads");
     let response = std::io::read_to_string(client).expect("an answer");
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
-    assert!(
-        response.ends_with("\r\n\r\nHello from Rust in Docker!\n"),
-        "{response}"
-    );
     server.signal("TERM");
     assert_eq!(server.exit().code(), Some(0));
     assert!(!path.0.exists());
+}
+
+#[test]
+fn a_unix_socket_has_the_permissions_of_socket_mode_or_of_the_umask() {
+    for (umask, mode, permissions) in [
+        ("077", Some("666"), 0o666),
+        ("077", Some("0666"), 0o666),
+        ("000", Some("600"), 0o600),
+        ("022", Some("770"), 0o770),
+        ("022", Some("000"), 0o000),
+        ("022", Some(""), 0o755),
+        ("022", None, 0o755),
+        ("117", None, 0o660),
+    ] {
+        let path = SocketPath::new("mode");
+        let mut command = Server::command_after(&format!("umask {umask}"));
+        command.env("LISTEN", path.listen());
+        if let Some(mode) = mode {
+            command.env("SOCKET_MODE", mode);
+        }
+        let _server = Server::spawn(command);
+        let metadata = fs::metadata(&path.0).expect("the socket");
+        assert_eq!(
+            metadata.permissions().mode() & 0o777,
+            permissions,
+            "{umask} {mode:?}"
+        );
+    }
+}
+
+#[test]
+fn socket_mode_means_nothing_to_tcp() {
+    let server = Server::start(&[("SOCKET_MODE", "600")]);
+    assert_eq!(server.get("/livez").status, 200);
+}
+
+#[test]
+fn a_server_that_stops_leaves_the_socket_of_its_successor() {
+    with_each_number_of_workers(|workers| {
+        let path = SocketPath::new("successor");
+        let listen = path.listen();
+        let variables = [("LISTEN", listen.as_str()), ("WORKERS", workers)];
+        let mut first = Server::start(&variables);
+        fs::remove_file(&path.0).expect("the socket is there");
+        let mut second = Server::start(&variables);
+        first.signal("TERM");
+        assert_eq!(first.exit().code(), Some(0));
+        let client = UnixStream::connect(&path.0);
+        drop(client.expect("the successor accepts"));
+        second.signal("TERM");
+        assert_eq!(second.exit().code(), Some(0));
+        assert!(!path.0.exists());
+    });
+}
+
+#[test]
+fn a_server_that_stops_leaves_a_file_that_is_not_its_socket() {
+    let path = SocketPath::new("file");
+    let mut server = Server::start(&[("LISTEN", &path.listen())]);
+    fs::remove_file(&path.0).expect("the socket is there");
+    fs::write(&path.0, "precious").expect("a file");
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    assert_eq!(fs::read_to_string(&path.0).expect("the file"), "precious");
 }
 
 #[test]
@@ -189,4 +246,21 @@ fn a_live_unix_socket_and_a_plain_file_are_left_alone() {
     let (code, _, stderr) = run_with("LISTEN", &path.listen());
     assert!(code == Some(1) && stderr.starts_with(&start), "{stderr}");
     assert_eq!(fs::read_to_string(&path.0).expect("the file"), "precious");
+}
+
+#[test]
+fn every_loopback_address_reaches_the_default_endpoint() {
+    let mut command = Server::command();
+    command.env("PORT", "0");
+    let server = Server::spawn(command);
+    let port = server.address.port();
+    for address in ["127.0.0.1", "::1"] {
+        let address = std::net::SocketAddr::new(address.parse().unwrap(), port);
+        // A kernel without IPv6 has no ::1 to connect to.
+        if std::net::TcpListener::bind((address.ip(), 0)).is_ok() {
+            let mut client = Client::connect(address);
+            let response = client.request(GET);
+            assert_eq!(response.status, 200, "{address}");
+        }
+    }
 }

@@ -3,9 +3,7 @@
 
 mod common;
 
-use common::{Client, Server};
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+use common::{Client, GET, Server};
 
 #[test]
 fn a_thousand_kept_connections_do_not_keep_it() {

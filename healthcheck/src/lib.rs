@@ -15,6 +15,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+// Here and not beside the system calls in the program, so that it is the only error.
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!("the probe is for Linux on x86_64 and aarch64: the server can be built alone");
+
 use core::mem::ManuallyDrop;
 
 use rustix::fd::BorrowedFd;

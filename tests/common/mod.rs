@@ -7,16 +7,45 @@ pub mod docker;
 pub mod elf;
 
 use std::env;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read, Write};
+use std::mem;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use socket2::SockRef;
 
 /// How long anything may take that should happen at all. A bound, never a measure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What every service answers with 200, and does not read a body for.
+pub const GET: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
+
+/// Every promise holds with one worker as with several.
+pub fn with_each_number_of_workers(test: impl Fn(&str)) {
+    for workers in ["1", "4"] {
+        test(workers);
+    }
+}
+
+/// Waits until `condition` holds, which `what` says in words.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What the service needs in its environment beside the variables of the skeleton: a service that
+/// cannot start without one has it here, and every test starts it so.
+pub const SERVICE_ENVIRONMENT: &[(&str, &str)] = &[];
 
 /// The server that is tested: the one that cargo built, or that `SERVER_BIN` names, such as the
 /// one out of the image.
@@ -24,16 +53,82 @@ pub fn server_binary() -> PathBuf {
     env::var_os("SERVER_BIN").map_or_else(|| env!("CARGO_BIN_EXE_server").into(), PathBuf::from)
 }
 
+/// An example, as it was last built.
+pub fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("this test has a path");
+    let profile = test.ancestors().nth(2).expect("cargo's directories");
+    let example = profile.join("examples").join(name);
+    assert!(example.exists(), "cargo build --example {name}");
+    example
+}
+
+/// A process, killed on drop.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn spawn(mut command: Command) -> Self {
+        Self(command.spawn().expect("the program starts"))
+    }
+
+    /// Runs a program to its end: its exit code, what it printed, and what it logged. No more than a
+    /// pipe holds, as that is read afterwards.
+    pub fn run(mut command: Command) -> (Option<i32>, String, String) {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Self::spawn(command);
+        let status = process.exit();
+        let (stdout, stderr) = (process.0.stdout.take(), process.0.stderr.take());
+        let stdout = io::read_to_string(stdout.expect("stdout is piped")).expect("text");
+        let stderr = io::read_to_string(stderr.expect("stderr is piped")).expect("text");
+        (status.code(), stdout, stderr)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Sends the signal of this name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([format!("-{name}"), self.pid().to_string()])
+            .status();
+        assert!(status.expect("kill(1) runs").success());
+    }
+
+    /// Waits for the process to end.
+    pub fn exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the process ends", || {
+            status = self.0.try_wait().expect("the child can be waited for");
+            status.is_some()
+        });
+        status.expect("the process has ended")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How the log line begins that says where a server listens.
+const STARTING: &str = "Starting server on ";
+
 /// A server process, killed on drop.
 pub struct Server {
-    child: Child,
+    process: Process,
     lines: Receiver<String>,
+    /// What was logged since it listens and before it served.
+    start: String,
     stderr: Option<ChildStderr>,
     pub address: SocketAddr,
+    /// The unix socket that it listens on instead of the address.
+    path: Option<PathBuf>,
 }
 
 impl Server {
-    /// Starts a server on a free port of the loopback interface and waits until it listens.
+    /// Starts a server on a free port of the loopback interface and waits until it serves.
     pub fn start(variables: &[(&str, &str)]) -> Self {
         let mut command = Self::command();
         command
@@ -42,51 +137,92 @@ impl Server {
         Self::spawn(command)
     }
 
-    /// The command, with nothing in its environment.
+    /// The command, with nothing in its environment but what the service needs.
     pub fn command() -> Command {
         let mut command = Command::new(server_binary());
-        command.env_clear();
+        command
+            .env_clear()
+            .envs(SERVICE_ENVIRONMENT.iter().copied());
         command
     }
 
-    /// Starts `command`, waits until it listens, and reads all that it logs.
-    pub fn spawn(command: Command) -> Self {
-        let mut server = Self::spawn_unread(command);
-        let stderr = BufReader::new(server.stderr());
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        server.lines = lines;
-        server
+    /// The command, run by a shell after `setup`, such as `ulimit -n 64`.
+    pub fn command_after(setup: &str) -> Command {
+        // Without the descriptors that this process was given: a limit counts them.
+        let clean = r#"for path in /proc/self/fd/*; do
+            fd=${path##*/}; [ "$fd" -le 2 ] || exec {fd}>&-
+        done"#;
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", &format!("{clean}; {setup}; exec \"$0\"")])
+            .arg(server_binary())
+            .env_clear()
+            .envs(SERVICE_ENVIRONMENT.iter().copied());
+        command
     }
 
-    /// Starts `command`, waits until it listens, and leaves the rest of its log in the pipe.
-    pub fn spawn_unread(mut command: Command) -> Self {
-        let mut child = command
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut stderr = child.stderr.take().expect("stderr is piped");
-        let start = loop {
-            let line = read_line(&mut stderr);
-            if line.starts_with("Starting server on ") {
-                break line;
-            }
-        };
-        let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        if let Some((_, bound)) = start.rsplit_once('(') {
-            let bound: SocketAddr = bound.trim_end_matches(')').parse().expect("an address");
-            address.set_port(bound.port());
-        }
-        Self {
-            child,
+    /// Starts `command`, waits until it serves, and reads all that it logs.
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_until("Ready: ", command).read()
+    }
+
+    /// Starts `command`, waits until it listens, and reads all that it logs. Its service may still be
+    /// in the making.
+    pub fn spawn_starting(command: Command) -> Self {
+        Self::spawn_until(STARTING, command).read()
+    }
+
+    /// Starts `command`, waits until it serves, and leaves the rest of its log in the pipe.
+    pub fn spawn_unread(command: Command) -> Self {
+        Self::spawn_until("Ready: ", command)
+    }
+
+    fn read(mut self) -> Self {
+        let start = Cursor::new(mem::take(&mut self.start));
+        self.lines = read_lines(start.chain(self.stderr()));
+        self
+    }
+
+    /// Starts `command` and waits for the line that begins with `last`.
+    fn spawn_until(last: &'static str, mut command: Command) -> Self {
+        command.stderr(Stdio::piped());
+        let mut server = Self {
+            process: Process::spawn(command),
             lines: channel().1,
-            stderr: Some(stderr),
-            address,
+            start: String::new(),
+            stderr: None,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            path: None,
+        };
+        let mut stderr = server.process.0.stderr.take().expect("stderr is piped");
+        let (sender, started) = channel();
+        // In a thread, as a read from a pipe has no deadline.
+        thread::spawn(move || {
+            let mut start = String::new();
+            loop {
+                let line = read_line(&mut stderr);
+                start.push_str(&line);
+                start.push('\n');
+                if line.starts_with(last) {
+                    break;
+                }
+            }
+            let _ = sender.send((start, stderr));
+        });
+        let started = started.recv_timeout(PATIENCE);
+        let (start, stderr) = started.expect("the server says that it starts");
+        let mut lines = start.lines();
+        let endpoint = lines.find_map(|line| line.strip_prefix(STARTING));
+        let endpoint = endpoint.expect("the server says where it listens");
+        if let Some((_, bound)) = endpoint.rsplit_once('(') {
+            let bound: SocketAddr = bound.trim_end_matches(')').parse().expect("an address");
+            server.address.set_port(bound.port());
         }
+        server.path = endpoint.strip_prefix("unix:").map(PathBuf::from);
+        // What follows the line that says where.
+        server.start = lines.map(|line| format!("{line}\n")).collect();
+        server.stderr = Some(stderr);
+        server
     }
 
     /// What was not read of the log.
@@ -96,17 +232,7 @@ impl Server {
 
     /// Waits for a log line that contains `part`, and gives it back.
     pub fn line(&mut self, part: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self
-                .lines
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
-                Ok(line) if line.contains(part) => return line,
-                Ok(_) => {}
-                Err(error) => panic!("no log line with {part:?}: {error}"),
-            }
-        }
+        wait_for_line(&self.lines, part)
     }
 
     /// The log lines from here to the end of the process.
@@ -122,12 +248,12 @@ impl Server {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// Sends the signal of this name, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        kill(name, self.pid());
+        self.process.signal(name);
     }
 
     /// Sends SIGTERM and waits until the server has taken it.
@@ -138,18 +264,107 @@ impl Server {
 
     /// Waits for the process to end.
     pub fn exit(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
-                return status;
+        self.process.exit()
+    }
+
+    /// Stops the process, so that what clients do next reaches the kernel and not the server.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+        wait_until("every thread of the server is stopped", || {
+            self.all_threads_are('T')
+        });
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// Whether the server waits for something to happen.
+    pub fn is_asleep(&self) -> bool {
+        self.all_threads_are('S')
+    }
+
+    /// Whether every thread of the process is in this state, as proc(5) writes it.
+    fn all_threads_are(&self, state: char) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process");
+        threads.map_while(Result::ok).all(|thread| {
+            // One that has ended in between is in no state at all.
+            fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| {
+                let fields = stat.rsplit(") ").next().expect("a state");
+                fields.starts_with(state)
+            })
+        })
+    }
+
+    /// A client that has sent requests until the server takes no more, because it reads no answer;
+    /// and how many requests these are. The last may have been sent in part.
+    ///
+    /// It takes no time on a unix socket, and a second or more on TCP: over loopback the kernel holds
+    /// megabytes of answers.
+    pub fn stall(&self) -> Stalled {
+        let mut client = self.connect();
+        // Or there would be megabytes more to send and to answer before.
+        let socket = SockRef::from(&client.0);
+        let limited = socket
+            .set_recv_buffer_size(65_536)
+            .and_then(|()| socket.set_send_buffer_size(65_536));
+        limited.expect("buffers can be limited");
+        let requests = GET.repeat(100);
+        let mut sent = 0;
+        client
+            .0
+            .set_nonblocking(true)
+            .expect("sockets can be nonblocking");
+        wait_until("the server waits for the client to read", || {
+            let before = sent;
+            loop {
+                match client
+                    .0
+                    .write(&requests.as_bytes()[sent % requests.len()..])
+                {
+                    Ok(length) => sent += length,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("{error}"),
+                }
             }
-            assert!(Instant::now() < deadline, "the server does not exit");
-            thread::sleep(Duration::from_millis(1));
-        }
+            if sent > before {
+                return false;
+            }
+            // A server that is woken for something else, and sleeps again without having read what
+            // waits for it, has no room for an answer.
+            let not_taken = || sys::unsent(&client.0).expect("a socket has a queue");
+            let left = not_taken();
+            self.get("/livez");
+            wait_until("the server sleeps", || self.is_asleep());
+            left > 0 && not_taken() == left
+        });
+        client
+            .0
+            .set_nonblocking(false)
+            .expect("sockets can be blocking");
+        Stalled { client, sent }
+    }
+
+    /// The connections that nobody has accepted.
+    pub fn accept_queue(&self) -> u32 {
+        let port = format!(":{:04X}", self.address.port());
+        let sockets = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+        let queues = sockets.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let is_listener = fields[1].ends_with(&port) && fields[2].ends_with(":0000");
+            is_listener.then(|| fields[4].to_owned())
+        });
+        let queues = queues.expect("the server listens");
+        let (_, queue) = queues.split_once(':').expect("two queues");
+        u32::from_str_radix(queue, 16).expect("a number")
     }
 
     pub fn connect(&self) -> Client {
-        Client::connect(self.address)
+        match &self.path {
+            Some(path) => Client::connect_unix(path),
+            None => Client::connect(self.address),
+        }
     }
 
     /// One request on a connection of its own.
@@ -159,19 +374,76 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// A client that stalls the server, see [`Server::stall`].
+pub struct Stalled {
+    pub client: Client,
+    sent: usize,
+}
+
+impl Stalled {
+    /// The requests that were sent, the last of them perhaps in part.
+    pub fn requests(&self) -> usize {
+        self.sent.div_ceil(GET.len())
+    }
+
+    /// What is missing of the last request.
+    pub fn rest(&self) -> &'static str {
+        &GET[(self.sent + GET.len() - 1) % GET.len() + 1..]
     }
 }
 
-/// Sends the signal of this name, such as `TERM`, to a process.
-pub fn kill(name: &str, pid: u32) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), pid.to_string()])
-        .status();
-    assert!(status.expect("kill(1) runs").success());
+/// A path for a socket in a directory of its own, removed on drop.
+pub struct SocketPath(pub PathBuf);
+
+impl SocketPath {
+    pub fn new(test: &str) -> Self {
+        let name = format!("scratch-server-{test}-{}", std::process::id());
+        let directory = env::temp_dir().join(name);
+        fs::create_dir_all(&directory).expect("a directory for the socket");
+        Self(directory.join("server.sock"))
+    }
+
+    /// What `LISTEN` says for it.
+    pub fn listen(&self) -> String {
+        format!("unix:{}", self.0.display())
+    }
+
+    /// Waits until a server answers, which it does after the last line of its start.
+    pub fn wait_until_served(&self) {
+        wait_until("the server listens", || {
+            UnixStream::connect(&self.0).is_ok()
+        });
+        assert_eq!(Client::connect_unix(&self.0).request(GET).status, 200);
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0.parent().expect("a directory"));
+    }
+}
+
+/// Reads the lines of a stream in a thread, as a read from a pipe has no deadline.
+pub fn read_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// Waits for a line that contains `part`, and gives it back.
+pub fn wait_for_line(lines: &Receiver<String>, part: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) if line.contains(part) => return line,
+            Ok(_) => {}
+            Err(error) => panic!("no line with {part:?}: {error}"),
+        }
+    }
 }
 
 /// Reads one line and nothing behind it.
@@ -214,19 +486,57 @@ impl Response {
     pub fn closes(&self) -> bool {
         self.header("connection") == Some("close")
     }
+
+    /// RFC 9110 section 6.6.1: now, in the one format that is to be generated (section 5.6.7).
+    pub fn assert_date(&self) {
+        let date = self.header("date").expect("one date");
+        let time = httpdate::parse_http_date(date).expect("a date");
+        assert_eq!(httpdate::fmt_http_date(time), date);
+        let age = SystemTime::now().duration_since(time).expect("the past");
+        assert!(age < PATIENCE, "{date}");
+    }
 }
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts");
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+        Self::bounded(stream)
+    }
+
+    /// Connects to a unix socket. Reads and writes are the same calls in either family, so one type
+    /// of stream does for both.
+    pub fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the server accepts");
+        Self::bounded(OwnedFd::from(stream).into())
+    }
+
+    /// A client whose reads and writes on `stream` all have a bound.
+    pub fn bounded(stream: TcpStream) -> Self {
         stream
             .set_read_timeout(Some(PATIENCE))
             .expect("a timeout can be set");
         stream
             .set_write_timeout(Some(PATIENCE))
             .expect("a timeout can be set");
-        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         Self(stream)
+    }
+
+    /// Ends the client's side of the stream; it can still read.
+    pub fn half_close(&self) {
+        self.0.shutdown(Shutdown::Write).expect("a half-close");
+    }
+
+    /// Closes so that the server's side is reset. On a unix socket, that takes an answer which was
+    /// not read.
+    pub fn reset(self) {
+        let linger = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+        linger.expect("SO_LINGER can be set");
+    }
+
+    /// Waits until there is something to read, and leaves it there.
+    pub fn wait_until_readable(&self) {
+        self.0.peek(&mut [0]).expect("something to read");
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -251,24 +561,20 @@ impl Client {
         let length = response
             .header("content-length")
             .map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).expect("a whole body");
-        response.body = String::from_utf8(body).expect("a body of text");
+        response.body = String::from_utf8(self.read_exact(length)).expect("a body of text");
         response
+    }
+
+    /// Reads so many bytes of a body.
+    pub fn read_exact(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes).expect("a whole body");
+        bytes
     }
 
     /// Reads a response that has no body, whatever it says.
     pub fn head_response(&mut self) -> Response {
-        let mut head = Vec::new();
-        // A byte at a time, so that nothing behind the head is taken.
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            match self.0.read(&mut byte) {
-                Ok(1) => head.push(byte[0]),
-                other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&head)),
-            }
-        }
-        let head = String::from_utf8(head).expect("a head of text");
+        let head = self.read_until("\r\n\r\n");
         let status = head
             .get(9..12)
             .and_then(|status| status.parse().ok())
@@ -280,6 +586,19 @@ impl Client {
         }
     }
 
+    /// Reads up to `end` and nothing behind it.
+    pub fn read_until(&mut self, end: &str) -> String {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(end.as_bytes()) {
+            let mut byte = [0];
+            match self.0.read(&mut byte) {
+                Ok(1) => bytes.push(byte[0]),
+                other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&bytes)),
+            }
+        }
+        String::from_utf8(bytes).expect("text")
+    }
+
     /// Reads what is left until the server closes.
     pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
@@ -289,6 +608,15 @@ impl Client {
 
     /// Whether the server has closed, as far as the kernel knows by now.
     pub fn is_closed(&self) -> bool {
+        matches!(self.peek(), Ok(0))
+    }
+
+    /// Whether the server has neither answered nor closed, as far as the kernel knows by now.
+    pub fn waits(&self) -> bool {
+        matches!(self.peek(), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn peek(&self) -> io::Result<usize> {
         self.0
             .set_nonblocking(true)
             .expect("sockets can be nonblocking");
@@ -296,7 +624,7 @@ impl Client {
         self.0
             .set_nonblocking(false)
             .expect("sockets can be blocking");
-        matches!(peeked, Ok(0))
+        peeked
     }
 
     /// Waits for an orderly close, with nothing before it.

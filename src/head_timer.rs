@@ -1,0 +1,60 @@
+//! Whether hyper waits for the head of a request. It says so to its timer alone.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+
+thread_local! {
+    static WAS_POLLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A timer for hyper's `header_read_timeout` that never rings. hyper polls it when it has nothing to do
+/// but to wait for a head, or for the rest of one.
+pub(crate) struct HeadTimer {
+    /// To read the clock for each request would be a waste.
+    now: Instant,
+}
+
+/// Without a size, so that a box of it costs nothing.
+struct Never;
+
+impl HeadTimer {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Instant::now(),
+        }
+    }
+
+    /// Whether hyper has waited for a head on this thread since this was last asked.
+    pub(crate) fn take_was_polled() -> bool {
+        WAS_POLLED.take()
+    }
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Never)
+    }
+
+    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Never)
+    }
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+}
+
+impl Future for Never {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        WAS_POLLED.set(true);
+        Poll::Pending
+    }
+}
+
+impl Sleep for Never {}

@@ -1,0 +1,41 @@
+//! What a client may take, and how long.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// What the server allows its clients and itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Open connections, 1,000 by default. Each needs a file descriptor: where the process may not
+    /// have that many, the cap is lowered to what it may open.
+    pub max_connections: NonZeroUsize,
+    /// How long a request's head may take, 5 s by default. The first head's time runs from the
+    /// moment it has a slot, a later one's from its first byte.
+    pub header_timeout: Duration,
+    /// How long a connection may wait between requests, 75 s by default.
+    pub idle_timeout: Duration,
+    /// How long a request's body may bring no byte while hyper reads it, 10 s by default. hyper reads
+    /// ahead, so it also ends the body of a service that has not begun to read it.
+    pub read_timeout: Duration,
+    /// How long a peer may take no byte of its answer, 30 s by default. The peer's kernel reports
+    /// progress in steps, of a segment or of 1/16 of its buffer: a shorter time cuts off slow readers.
+    pub write_timeout: Duration,
+    /// How long new connections are accepted after the server was told to stop, 0 by default.
+    pub shutdown_delay: Duration,
+    /// How long requests in progress may take after that, 8 s by default: Docker kills after 10.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: NonZeroUsize::new(1_000).expect("1,000 is not zero"),
+            header_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(75),
+            read_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            shutdown_delay: Duration::ZERO,
+            shutdown_timeout: Duration::from_secs(8),
+        }
+    }
+}

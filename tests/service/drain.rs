@@ -1,0 +1,237 @@
+//! The end: what is answered, what is cut off, and what is left when `serve` returns.
+
+use std::future::{pending, ready};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hyper::Response;
+use scratch_server::{Drained, Limits};
+use tokio::task::{spawn_blocking, spawn_local};
+
+use crate::common::PATIENCE;
+use crate::harness::{Server, Stream, get, limits, send_frame, text};
+use crate::sync::{Count, Gate};
+
+test_with_one_worker_and_four!(
+    a_handler_that_waits_is_answered_during_the_drain,
+    a_handler_that_never_answers_is_cut_off_and_counted,
+    nothing_of_the_service_is_left_when_serve_returns,
+    a_streamed_body_is_finished_during_the_drain,
+    a_blocking_task_of_the_service_does_not_hold_the_end,
+);
+
+fn a_handler_that_waits_is_answered_during_the_drain(workers: NonZeroUsize) {
+    let (running, gate) = (Count::default(), Gate::new());
+    let mut server = Server::start(workers, limits(), {
+        let (running, gate) = (running.clone(), gate.clone());
+        move |_| {
+            let (running, gate) = (running.clone(), gate.clone());
+            async move {
+                let _running = running.guard();
+                gate.pass().await;
+                text("late")
+            }
+        }
+    });
+    let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send(get("/")));
+    running.wait_for(4);
+    let idle = server.connect();
+    server.drain(idle);
+    gate.admit(4);
+    for client in &mut clients {
+        let answer = client.response();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "late"));
+        assert!(answer.closes());
+        client.assert_closed();
+    }
+    assert_eq!(server.drained(), Drained::Complete);
+}
+
+fn a_handler_that_never_answers_is_cut_off_and_counted(workers: NonZeroUsize) {
+    let running = Count::default();
+    let limits = Limits {
+        shutdown_timeout: Duration::from_millis(100),
+        ..limits()
+    };
+    let mut server = Server::start(workers, limits, {
+        let running = running.clone();
+        move |_| {
+            running.add(1);
+            pending::<Response<Stream>>()
+        }
+    });
+    let mut client = server.connect();
+    client.send(get("/"));
+    running.wait_for(1);
+    let idle = server.connect();
+    server.drain(idle);
+    assert_eq!(server.drained(), Drained::CutOff(1));
+    client.assert_closed();
+}
+
+fn nothing_of_the_service_is_left_when_serve_returns(workers: NonZeroUsize) {
+    for shutdown_timeout in [Duration::from_millis(100), 2 * PATIENCE] {
+        let is_cut_off = shutdown_timeout < PATIENCE;
+        let (running, gate, state) = (Count::default(), Gate::new(), Arc::new(()));
+        let limits = Limits {
+            shutdown_timeout,
+            ..limits()
+        };
+        let mut server = Server::start(workers, limits, {
+            let (running, gate, state) = (running.clone(), gate.clone(), state.clone());
+            move |_| {
+                let (running, gate, state) = (running.clone(), gate.clone(), state.clone());
+                async move {
+                    let _running = running.guard();
+                    gate.pass().await;
+                    drop(state);
+                    text("late")
+                }
+            }
+        });
+        let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+        clients.iter_mut().for_each(|client| client.send(get("/")));
+        running.wait_for(8);
+        server.stop();
+        if is_cut_off {
+            assert_eq!(server.drained(), Drained::CutOff(8));
+        } else {
+            gate.admit(8);
+            assert_eq!(server.drained(), Drained::Complete);
+        }
+        if workers.get() > 1 {
+            // A worker that the machine has no time for is given up on, as if it blocked its thread.
+            running.wait_for(0);
+            let deadline = Instant::now() + PATIENCE;
+            while Arc::strong_count(&state) > 1 && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        assert_eq!(running.current(), 0, "cut off: {is_cut_off}");
+        assert!(Arc::try_unwrap(state).is_ok(), "cut off: {is_cut_off}");
+    }
+}
+
+fn a_streamed_body_is_finished_during_the_drain(workers: NonZeroUsize) {
+    let (senders, bodies) = channel();
+    let mut server = Server::start(workers, limits(), move |_| {
+        let (sender, body) = Stream::new(1);
+        senders.send(sender).expect("the test waits for it");
+        async { Response::new(body) }
+    });
+    let mut client = server.connect();
+    client.send(get("/"));
+    let mut sender = bodies.recv_timeout(PATIENCE).expect("a request");
+    send_frame(&mut sender, "first");
+    client.read_until("5\r\nfirst\r\n");
+    let idle = server.connect();
+    server.drain(idle);
+    send_frame(&mut sender, "second");
+    client.read_until("6\r\nsecond\r\n");
+    drop(sender);
+    assert_eq!(client.read_until("0\r\n\r\n"), "0\r\n\r\n");
+    client.assert_closed();
+    assert_eq!(server.drained(), Drained::Complete);
+}
+
+fn a_blocking_task_of_the_service_does_not_hold_the_end(workers: NonZeroUsize) {
+    let (blocked, gate) = (Count::default(), Gate::new());
+    let mut server = Server::start(workers, limits(), {
+        let (blocked, gate) = (blocked.clone(), gate.clone());
+        move |_| {
+            let (blocked, gate) = (blocked.guard(), gate.clone());
+            spawn_blocking(move || {
+                gate.pass_blocking();
+                drop(blocked);
+            });
+            ready(text("at once"))
+        }
+    });
+    for _ in 0..8 {
+        assert_eq!(server.get("/").body, "at once");
+    }
+    server.stop();
+    assert_eq!(server.drained(), Drained::Complete);
+    assert_eq!(blocked.current(), 8);
+    gate.admit(8);
+    blocked.wait_for(0);
+}
+
+#[test]
+fn a_worker_that_blocks_its_thread_is_counted_and_does_not_hold_the_end() {
+    let (blocked, running, gate) = (Count::default(), Count::default(), Gate::new());
+    let limits = Limits {
+        shutdown_timeout: Duration::from_millis(100),
+        ..limits()
+    };
+    let workers = NonZeroUsize::new(4).expect("4 is not zero");
+    let mut server = Server::start(workers, limits, {
+        let (blocked, running, gate) = (blocked.clone(), running.clone(), gate.clone());
+        move |_| {
+            // The first worker cannot accept the next connection until another is blocked.
+            if thread::current().name() == Some("first worker") {
+                running.add(1);
+                blocked.wait_for(1);
+            } else {
+                let _blocked = blocked.guard();
+                running.add(1);
+                gate.pass_blocking();
+            }
+            ready(text("late"))
+        }
+    });
+    let mut first = server.connect();
+    first.send(get("/"));
+    running.wait_for(1);
+    let mut second = server.connect();
+    if blocked.current() == 0 {
+        second.send(get("/"));
+        assert_eq!(first.response().status, 200);
+    }
+    server.stop();
+    assert_eq!(server.drained(), Drained::CutOff(1));
+    gate.admit(1);
+    blocked.wait_for(0);
+}
+
+/// Dropped with the event loop that it was spawned on, and not at once.
+struct SlowToDrop(Gate);
+
+impl Drop for SlowToDrop {
+    fn drop(&mut self) {
+        self.0.pass_blocking();
+    }
+}
+
+#[test]
+fn a_worker_that_is_slow_to_end_cuts_nothing_off() {
+    let (spawned, gate) = (Count::default(), Gate::new());
+    let workers = NonZeroUsize::new(4).expect("4 is not zero");
+    let mut server = Server::start(workers, limits(), {
+        let (spawned, gate) = (spawned.clone(), gate.clone());
+        move |_| {
+            // The first worker has the caller's event loop, which does not end here.
+            if thread::current().name() != Some("first worker") && spawned.current() == 0 {
+                spawned.add(1);
+                let task = SlowToDrop(gate.clone());
+                spawn_local(async move {
+                    let _task = &task;
+                    pending::<()>().await;
+                });
+            }
+            ready(text("answered"))
+        }
+    });
+    let deadline = Instant::now() + PATIENCE;
+    while spawned.current() == 0 {
+        assert!(Instant::now() < deadline, "the first worker has served all");
+        assert_eq!(server.get("/").status, 200);
+    }
+    server.stop();
+    assert_eq!(server.drained(), Drained::Complete);
+    gate.admit(workers.get());
+}
