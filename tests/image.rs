@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::docker::{copy_sources, docker};
 use common::elf::{assert_one_segment, assert_static};
-use common::{Client, GET, PATIENCE, example, wait_until};
+use common::{Client, GET, PATIENCE, SERVICE_ENVIRONMENT, example, wait_until};
 
 const MAX_IMAGE: u64 = 700_000;
 const MAX_PROBE: u64 = 16_383;
@@ -53,8 +53,13 @@ struct Container(String);
 
 impl Container {
     fn run(options: &[&str]) -> Self {
+        let environment: Vec<_> = SERVICE_ENVIRONMENT
+            .iter()
+            .map(|(name, value)| format!("--env={name}={value}"))
+            .collect();
+        let environment: Vec<_> = environment.iter().map(String::as_str).collect();
         Self(docker(
-            &[&["run", "--detach"], options, &[&image()]].concat(),
+            &[&["run", "--detach"], &environment[..], options, &[&image()]].concat(),
         ))
     }
 
@@ -91,12 +96,17 @@ impl Container {
         self.inspect("{{.State.ExitCode}}")
     }
 
-    /// Waits for the end: exit code and log.
-    fn end(&self) -> (String, String) {
-        let code = docker(&["wait", &self.0]);
+    /// Waits for the end, and gives back the exit code.
+    fn exit_code(&self) -> String {
+        wait_until("the container has ended", || {
+            self.inspect("{{.State.Status}}") == "exited"
+        });
+        self.inspect("{{.State.ExitCode}}")
+    }
+
+    fn log(&self) -> String {
         let Output { stdout, stderr, .. } = docker_output(&["logs", &self.0]);
-        let log = [stdout, stderr].concat();
-        (code, String::from_utf8(log).expect("text"))
+        String::from_utf8([stdout, stderr].concat()).expect("text")
     }
 }
 
@@ -248,7 +258,8 @@ fn the_probe_fails_on_an_unhealthy_status() {
 fn a_bad_value_ends_the_container_with_exit_code_2_and_one_line() {
     let container = Container::run(&["--env=PORT=http"]);
     let line = "error: PORT=\"http\": expected a number from 0 to 65535\n";
-    assert_eq!(container.end(), ("2".to_owned(), line.to_owned()));
+    assert_eq!(container.exit_code(), "2");
+    assert_eq!(container.log(), line);
 }
 
 #[test]
@@ -259,7 +270,9 @@ fn workers_that_cannot_start_end_the_container_with_exit_code_1_and_one_line() {
         "--env=WORKERS=20",
         "--env=RUST_LOG=error",
     ];
-    let (code, log) = Container::run(&options).end();
+    let container = Container::run(&options);
+    let code = container.exit_code();
+    let log = container.log();
     assert_eq!(code, "1", "{log}");
     let start = "error: cannot start the workers: ";
     assert!(log.starts_with(start) && log.lines().count() == 1, "{log}");
@@ -282,7 +295,8 @@ fn a_route_that_panics_ends_pid_1_with_139() {
     docker_output(&["exec", &container.0, "/healthcheck", "/panic"]);
     // Not 134: the kernel keeps SIGABRT from a PID 1 that has no handler for it, and abort(3) ends it by
     // an instruction that faults.
-    let (code, log) = container.end();
+    let code = container.exit_code();
+    let log = container.log();
     assert_eq!(code, "139", "{log}");
     assert!(log.contains("has a bug"), "{log}");
 }
@@ -302,7 +316,7 @@ fn a_second_signal_ends_pid_1_at_once_with_its_number() {
             !probe.status.success()
         });
         docker(&["kill", &format!("--signal={signal}"), &container.0]);
-        assert_eq!(docker(&["wait", &container.0]), code);
+        assert_eq!(container.exit_code(), code);
     }
 }
 
@@ -399,6 +413,6 @@ fn a_change_to_the_sources_is_served_and_compiles_no_dependency() {
     let mut client = Client::connect(container.address(8080));
     assert_eq!(client.request(GET).status, 200);
     assert_eq!(container.stop(), "0");
-    let (_, log) = container.end();
+    let log = container.log();
     assert!(log.contains(&change.1), "{log}");
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
 
 use common::elf::assert_static;
 use common::{
@@ -135,6 +136,20 @@ fn workers_that_cannot_start_are_one_line_and_exit_code_1() {
             && stderr.ends_with(" (os error 24)\n");
         assert!(is_told && stderr.lines().count() == 1, "{stderr}");
     }
+}
+
+#[test]
+fn auto_is_one_worker_per_usable_cpu() {
+    let threads = |setup: &str, workers: &str| {
+        let mut command = Server::command_after(setup);
+        command.env("LISTEN", "127.0.0.1:0").env("WORKERS", workers);
+        Server::spawn(command).threads()
+    };
+    let usable = thread::available_parallelism().expect("a number of CPUs");
+    assert_eq!(threads(":", "auto"), threads(":", &usable.to_string()));
+    let one_cpu = "read -r _ cpus < <(grep Cpus_allowed_list /proc/self/status); \
+        taskset --cpu-list --pid \"${cpus%%[-,]*}\" $$ >/dev/null";
+    assert_eq!(threads(one_cpu, "auto"), threads(":", "1"));
 }
 
 #[test]

@@ -280,6 +280,11 @@ impl Server {
         self.signal("CONT");
     }
 
+    /// How many threads the process has.
+    pub fn threads(&self) -> usize {
+        self.thread_directories().count()
+    }
+
     /// Whether the server waits for something to happen.
     pub fn is_asleep(&self) -> bool {
         self.all_threads_are('S')
@@ -287,14 +292,19 @@ impl Server {
 
     /// Whether every thread of the process is in this state, as proc(5) writes it.
     fn all_threads_are(&self, state: char) -> bool {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process");
-        threads.map_while(Result::ok).all(|thread| {
+        self.thread_directories().all(|thread| {
             // One that has ended in between is in no state at all.
-            fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| {
+            fs::read_to_string(thread.join("stat")).is_ok_and(|stat| {
                 let fields = stat.rsplit(") ").next().expect("a state");
                 fields.starts_with(state)
             })
         })
+    }
+
+    /// What proc(5) has of each thread.
+    fn thread_directories(&self) -> impl Iterator<Item = PathBuf> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process");
+        threads.map_while(Result::ok).map(|thread| thread.path())
     }
 
     /// A client that has sent requests until the server takes no more, because it reads no answer;
