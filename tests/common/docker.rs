@@ -4,27 +4,24 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What a build reads, and the Compose files.
-const SOURCES: [&str; 11] = [
-    ".cargo",
+/// The files of Docker and Compose, which a build reads as well, or a test runs.
+const FILES: [&str; 4] = [
     ".dockerignore",
-    "Cargo.lock",
-    "Cargo.toml",
     "Dockerfile",
-    "build.rs",
     "compose.dev.yaml",
     "compose.yaml",
-    "crates",
-    "healthcheck",
-    "src",
 ];
 
 /// Makes `directory` with a copy of the sources in it, to be changed by a test.
 pub fn copy_sources(directory: &Path) {
     fs::create_dir_all(directory).expect("a directory for the sources");
+    let ignored = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".dockerignore"))
+        .expect("the list of what a build sees");
+    let sources = ignored.lines().filter_map(|line| line.strip_prefix('!'));
     let mut copy = Command::new("cp");
     copy.arg("--recursive")
-        .args(SOURCES)
+        .args(FILES)
+        .args(sources)
         .arg(directory)
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     success(copy);
