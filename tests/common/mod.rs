@@ -546,7 +546,10 @@ impl Client {
 
     /// Waits until there is something to read, and leaves it there.
     pub fn wait_until_readable(&self) {
-        self.0.peek(&mut [0]).expect("something to read");
+        // A socket with a timeout is not read on after an interruption.
+        while let Err(error) = self.0.peek(&mut [0]) {
+            assert_eq!(error.kind(), ErrorKind::Interrupted, "nothing to read");
+        }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -601,10 +604,10 @@ impl Client {
         let mut bytes = Vec::new();
         while !bytes.ends_with(end.as_bytes()) {
             let mut byte = [0];
-            match self.0.read(&mut byte) {
-                Ok(1) => bytes.push(byte[0]),
-                other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&bytes)),
+            if let Err(error) = self.0.read_exact(&mut byte) {
+                panic!("{error} after {:?}", String::from_utf8_lossy(&bytes));
             }
+            bytes.push(byte[0]);
         }
         String::from_utf8(bytes).expect("text")
     }
