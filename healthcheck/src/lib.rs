@@ -4,7 +4,8 @@
 //!
 //! The path of a probe, and where each part of it lives:
 //!
-//! 1. [`options`] reads the arguments and the environment, [`target`] what to probe.
+//! 1. [`options`] reads the arguments and the environment, `expansion` puts the one into the other, and
+//!    [`target`] reads what to probe.
 //! 2. `probe` connects, sends one request and receives, all before one deadline.
 //! 3. [`response`] takes the answer as it arrives and decides as early as it can.
 //! 4. `report` says so in one line, and [`run`], here, in one [`Outcome`].
@@ -25,11 +26,13 @@ compile_error!("the probe is for Linux on x86_64 and aarch64: the server can be 
 use core::mem::ManuallyDrop;
 
 use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
 
-use crate::options::{Action, Options};
+use crate::options::{Action, Options, ROOM};
 use crate::probe::{PAUSE, Timer, attempt};
 use crate::report::write;
 
+mod expansion;
 pub mod options;
 mod probe;
 mod report;
@@ -45,6 +48,7 @@ Usage: healthcheck [OPTION]... [TARGET]
 TARGET: the server that LISTEN and PORT describe, at /health, or
   /PATH                      the same server, another path
   http://HOST[:PORT][/PATH]  an IPv4 address, [IPv6] or localhost
+  :PORT[/PATH]               localhost
   unix:/SOCKET[:/PATH]
   tcp://HOST:PORT            connect only
 
@@ -54,8 +58,10 @@ TARGET: the server that LISTEN and PORT describe, at /health, or
   --header FIELD   'Name: value', repeatable
   --method METHOD  GET or HEAD
   --body TEXT      to be in the first 64 KiB
-  --verbose        report each attempt
-  --help, --version
+  --verbose        report each change of the answer
+  -h, --help, --version
+
+TARGET and FIELD may have ${NAME}, ${NAME:-default}, and $$ for a dollar.
 ";
 
 /// What the process exits with. Docker reserves 2, so there is nothing else.
@@ -67,6 +73,25 @@ pub enum Outcome {
     Unhealthy = 1,
 }
 
+/// Why an attempt failed, and while doing what.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// There is no connection.
+    Connect(Errno),
+    /// The request could not be sent, and there is no answer.
+    Send(Errno),
+    /// The answer did not come.
+    Receive(Errno),
+    /// No status line, or a body framed in a way that RFC 9112 does not allow.
+    NotHttp,
+    /// A whole status line, with a status that is not wanted.
+    Status(u16),
+    /// The text is not in the first 64 KiB of the body.
+    TextMissing,
+    /// The peer closed before the answer was decided.
+    Closed,
+}
+
 /// Where lines are written to.
 #[derive(Clone, Copy)]
 pub struct Streams<'a> {
@@ -76,17 +101,18 @@ pub struct Streams<'a> {
     pub errors: BorrowedFd<'a>,
 }
 
-/// Probes once, or until healthy with `--wait`, and says so.
+/// Probes once, or until healthy with `--wait`, and says so. `room` is for what the arguments expand to.
 ///
 /// SIGPIPE is expected to be ignored: a peer that is gone is a cause to report, and a reader of the
 /// report that is gone changes nothing.
 pub fn run<'a>(
     arguments: impl Iterator<Item = &'a [u8]>,
-    variable: impl Fn(&str) -> Option<&'a [u8]>,
+    variable: impl Fn(&[u8]) -> Option<&'a [u8]>,
+    room: &'a mut [u8; ROOM],
     streams: Streams<'_>,
 ) -> Outcome {
     let mut options = Options::default();
-    if let Err(rule) = options.read(arguments, variable) {
+    if let Err(rule) = options.read(arguments, variable, room) {
         report::invalid(streams.errors, &options.subject, rule);
         return Outcome::Unhealthy;
     }
@@ -106,6 +132,9 @@ fn probe(options: &Options<'_>, streams: Streams<'_>) -> Outcome {
     };
     // The process ends, and that closes it.
     let timer = ManuallyDrop::new(Timer::new(limit));
+    let mut attempts = 0;
+    // No answer has this status.
+    let mut last = Some(Failure::Status(0));
     loop {
         let own = match options.wait {
             0 => None,
@@ -116,10 +145,13 @@ fn probe(options: &Options<'_>, streams: Streams<'_>) -> Outcome {
             Ok(_) => (streams.output, Outcome::Healthy),
             Err(_) => (streams.errors, Outcome::Unhealthy),
         };
+        attempts += 1;
         let is_last = result.is_ok() || options.wait == 0 || timer.pause(PAUSE).is_err();
-        if options.verbose || (is_last && result.is_err()) {
+        let is_new = last != result.err();
+        last = result.err();
+        if (is_new && options.verbose) || (is_last && result.is_err()) {
             let elapsed = limit.saturating_sub(timer.left());
-            report::verdict(stream, options, elapsed, result);
+            report::verdict(stream, options, elapsed, attempts, result);
         }
         if is_last {
             return outcome;

@@ -13,6 +13,7 @@ use core::ffi::c_int;
 use core::{iter, slice};
 
 use healthcheck::Streams;
+use healthcheck::options::ROOM;
 use rustix::stdio::{stderr, stdout};
 
 #[cfg(all(bare, panic = "unwind", not(test)))]
@@ -31,14 +32,15 @@ extern "C" fn main(
     environment: *const *const u8,
 ) -> c_int {
     ignore_sigpipe();
+    let mut room = [0; ROOM];
     // SAFETY: both arrays are as `strings` asks for (C17 5.1.2.2.1, and the System V ABI for the
     // environment), and nothing in this process changes them.
     let (mut arguments, environment) = unsafe { (strings(arguments), strings(environment)) };
     // The program's name, if there is even that.
     arguments.next();
-    let variable = |name: &str| {
+    let variable = |name: &[u8]| {
         let mut entries = environment.clone();
-        entries.find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        entries.find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
     };
     // SAFETY: nothing in this process opens or closes these two.
     let streams = unsafe {
@@ -47,15 +49,16 @@ extern "C" fn main(
             errors: stderr(),
         }
     };
-    healthcheck::run(arguments, variable, streams) as c_int
+    healthcheck::run(arguments, variable, &mut room, streams) as c_int
 }
 
 /// The strings of an array that ends with a null pointer.
 ///
 /// # Safety
 ///
-/// `array` must end so, its strings with a NUL, and both must be there, unchanged, from now on.
-unsafe fn strings(array: *const *const u8) -> impl Iterator<Item = &'static [u8]> + Clone {
+/// `array` must end so, its strings with a NUL, and both must be there, unchanged, for the lifetime that
+/// the caller chooses.
+unsafe fn strings<'a>(array: *const *const u8) -> impl Iterator<Item = &'a [u8]> + Clone {
     let mut next = array;
     iter::from_fn(move || {
         // SAFETY: `next` is never moved past the null pointer, nor `len` past the NUL.

@@ -16,21 +16,13 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_gettime,
     timerfd_settime,
 };
-use settings::{MAX_UNIX_PATH, parse_host, split_at_first};
+use settings::{MAX_UNIX_PATH, parse_host, split, split_at_first};
 
+use crate::Failure;
 use crate::options::Options;
-use crate::response::{Fault, Response, is_named};
+use crate::response::{Response, is_named};
 use crate::target::{LOCALHOST, Target};
 use crate::text::Text;
-
-/// Why an attempt failed, and while doing what.
-#[derive(Clone, Copy)]
-pub(crate) enum Failure {
-    Connect(Errno),
-    Send(Errno),
-    Receive(Errno),
-    Answer(Fault),
-}
 
 /// A deadline that the kernel keeps: a descriptor that turns readable when the time is up, watched
 /// along with the socket. Nothing re-arms it, and there is no clock to read.
@@ -143,9 +135,7 @@ fn exchange(
     let sent = send(socket, options, timer);
     // A peer may answer and close before it has read the request, so an answer counts first.
     match (receive(socket, options, timer), sent) {
-        (Err(Failure::Receive(_) | Failure::Answer(Fault::Closed)), Err(errno)) => {
-            Err(Failure::Send(errno))
-        }
+        (Err(Failure::Receive(_) | Failure::Closed), Err(errno)) => Err(Failure::Send(errno)),
         (received, _) => received.map(Some),
     }
 }
@@ -157,29 +147,50 @@ fn connect_target(target: &Target<'_>, timer: &Timer) -> Result<OwnedFd, Errno> 
             *slot = *byte;
         }
         let path = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
-        return connect_address(AddressFamily::UNIX, &SocketAddrUnix::new(path)?, timer);
+        return connect_address(
+            AddressFamily::UNIX,
+            &SocketAddrUnix::new(path)?,
+            timer,
+            None,
+        );
     }
     if target.host != LOCALHOST {
-        return connect_host(target.host, target.port, timer);
+        return connect_host(target.host, target.port, timer, None);
     }
-    connect_host(b"[::1]", target.port, timer)
-        .or_else(|_| connect_host(b"127.0.0.1", target.port, timer))
+    // Where packets to one family vanish, half of the time is left for the other. A server whose accept
+    // queue is full looks the same for the first second, so if there is nothing else to connect to, the
+    // rest of the time is its own.
+    let half = timespec(timer.millis / 2);
+    let first = connect_host(b"[::1]", target.port, timer, Some(&half));
+    let Err(cause) = first else { return first };
+    let second = connect_host(b"127.0.0.1", target.port, timer, None);
+    if second.is_err() && cause == Errno::TIMEDOUT {
+        return connect_host(b"[::1]", target.port, timer, None);
+    }
+    second
 }
 
-fn connect_host(host: &[u8], port: Option<NonZeroU16>, timer: &Timer) -> Result<OwnedFd, Errno> {
+/// Connects to a host before the time is up, and within `limit` if there is one.
+fn connect_host(
+    host: &[u8],
+    port: Option<NonZeroU16>,
+    timer: &Timer,
+    limit: Option<&Timespec>,
+) -> Result<OwnedFd, Errno> {
     let ip = parse_host(host).ok_or(Errno::INVAL)?;
     let address = SocketAddr::new(ip, port.map_or(0, NonZeroU16::get));
     let family = match ip {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,
     };
-    connect_address(family, &address, timer)
+    connect_address(family, &address, timer, limit)
 }
 
 fn connect_address(
     family: AddressFamily,
     address: &impl SocketAddrArg,
     timer: &Timer,
+    limit: Option<&Timespec>,
 ) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
@@ -188,8 +199,12 @@ fn connect_address(
         match connect(&socket, address) {
             Ok(()) | Err(Errno::ISCONN) => return Ok(socket),
             Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => {
-                if timer.wait(&socket, PollFlags::OUT)? == PollFlags::OUT {
+                let ready = timer.poll(&socket, PollFlags::OUT, limit)?;
+                if ready == PollFlags::OUT {
                     return Ok(socket);
+                }
+                if ready.is_empty() && limit.is_some() {
+                    return Err(Errno::TIMEDOUT);
                 }
             }
             // The accept queue of a unix socket is full, and nothing tells when it no longer is.
@@ -203,7 +218,7 @@ fn connect_address(
 
 fn request(text: &mut Text<'_>, options: &Options<'_>) {
     let is_given = |name: &[u8]| {
-        options.headers.iter().flatten().any(|header| {
+        split(options.headers, b'\n').any(|header| {
             split_at_first(header, b':').is_some_and(|(given, _)| is_named(given, name))
         })
     };
@@ -221,10 +236,7 @@ fn request(text: &mut Text<'_>, options: &Options<'_>) {
     if !is_given(b"connection") {
         text.push(b"Connection: close\r\n");
     }
-    for header in options.headers.iter().flatten() {
-        text.push(header);
-        text.push(b"\r\n");
-    }
+    text.push(options.headers);
     text.push(b"\r\n");
 }
 
@@ -278,10 +290,10 @@ fn receive(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<u16
             continue;
         }
         match io::read(socket.as_fd(), &mut buffer) {
-            Ok(([], _)) => return Err(Failure::Answer(response.close())),
+            Ok(([], _)) => return Err(response.close()),
             Ok((bytes, _)) => {
                 if let Some(verdict) = response.push(bytes) {
-                    return verdict.map_err(Failure::Answer);
+                    return verdict;
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}

@@ -3,9 +3,8 @@
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 
+use crate::Failure;
 use crate::options::{Options, Subject};
-use crate::probe::Failure;
-use crate::response::Fault;
 use crate::text::Text;
 
 /// The longest line, with its end.
@@ -16,7 +15,7 @@ pub(crate) fn invalid(stream: BorrowedFd<'_>, subject: &Subject<'_>, rule: &str)
     let mut buffer = [0; MAX_LINE];
     let mut line = Text::new(&mut buffer);
     line.push(b"healthcheck: ");
-    line.push(subject.name);
+    line.push_escaped(subject.name, 60);
     if !subject.name.is_empty() {
         line.push(b"=");
     }
@@ -28,51 +27,62 @@ pub(crate) fn invalid(stream: BorrowedFd<'_>, subject: &Subject<'_>, rule: &str)
     write(stream, line.as_bytes());
 }
 
-/// `healthcheck: http://localhost:8080/health: connect: refused (0 ms)`
+/// `healthcheck: http://localhost:8080/health: connect: refused (0 ms)`, and after more than one attempt
+/// how many there were.
 // Not inlined: 140 bytes less.
 #[inline(never)]
 pub(crate) fn verdict(
     stream: BorrowedFd<'_>,
     options: &Options<'_>,
     elapsed: u32,
+    attempts: u32,
     result: Result<Option<u16>, Failure>,
 ) {
     let mut buffer = [0; MAX_LINE];
     let mut line = Text::new(&mut buffer);
     line.push(b"healthcheck: ");
     options.target.describe(&mut line);
+    line.push(match result {
+        Ok(_) => b": healthy: ".as_slice(),
+        Err(Failure::Connect(_)) => b": connect: ",
+        Err(Failure::Send(_)) => b": send: ",
+        Err(_) => b": receive: ",
+    });
     match result {
-        Ok(None) => line.push(b": healthy: connected"),
-        Ok(Some(status)) => {
-            line.push(b": healthy: status ");
+        Ok(None) => line.push(b"connected"),
+        Ok(Some(status)) | Err(Failure::Status(status)) => {
+            line.push(b"status ");
             line.push_number(status.into());
+            if result.is_err() {
+                line.push(b" wanted ");
+                line.push_escaped(options.statuses.as_bytes(), 24);
+            }
         }
-        Err(Failure::Connect(errno)) => push_error(&mut line, b": connect: ", errno),
-        Err(Failure::Send(errno)) => push_error(&mut line, b": send: ", errno),
-        Err(Failure::Receive(errno)) => push_error(&mut line, b": receive: ", errno),
-        Err(Failure::Answer(Fault::NotHttp)) => line.push(b": receive: not HTTP"),
-        Err(Failure::Answer(Fault::Closed)) => line.push(b": receive: closed"),
-        Err(Failure::Answer(Fault::Status(status))) => {
-            line.push(b": receive: status ");
-            line.push_number(status.into());
-            line.push(b" wanted ");
-            line.push_escaped(options.statuses.as_bytes(), 24);
+        Err(Failure::Connect(errno) | Failure::Send(errno) | Failure::Receive(errno)) => {
+            push_error(&mut line, errno);
         }
-        Err(Failure::Answer(Fault::TextMissing)) => {
-            line.push(b": receive: no \"");
+        Err(Failure::NotHttp) => line.push(b"not HTTP"),
+        Err(Failure::Closed) => line.push(b"closed"),
+        Err(Failure::TextMissing) => {
+            line.push(b"no \"");
             line.push_escaped(options.text.unwrap_or_default(), 24);
             line.push(b"\" in the body");
         }
     }
     line.push(b" (");
     line.push_number(elapsed);
-    line.push(b" ms)\n");
+    line.push(b" ms");
+    if attempts > 1 {
+        line.push(b", ");
+        line.push_number(attempts);
+        line.push(b" attempts");
+    }
+    line.push(b")\n");
     write(stream, line.as_bytes());
 }
 
-/// Appends the phase, and the name of an error that a probe meets, or else its number.
-fn push_error(line: &mut Text<'_>, phase: &[u8], errno: Errno) {
-    line.push(phase);
+/// Appends the name of an error that a probe meets, or else its number.
+fn push_error(line: &mut Text<'_>, errno: Errno) {
     let name = match errno {
         Errno::CONNREFUSED => b"refused".as_slice(),
         Errno::TIMEDOUT => b"timed out",

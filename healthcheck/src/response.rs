@@ -5,6 +5,7 @@
 
 use settings::split_at_first;
 
+use crate::Failure;
 use crate::options::Statuses;
 
 /// How many bytes of a body are searched.
@@ -14,20 +15,7 @@ const MAX_BODY: u32 = 64 * 1024;
 const KEPT: usize = 64;
 
 /// What an answer turned out to be: its status if it is healthy.
-pub type Verdict = Result<u16, Fault>;
-
-/// Why an answer is not healthy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fault {
-    /// No status line, or a body framed in a way that RFC 9112 does not allow.
-    NotHttp,
-    /// A whole status line, with a status that is not wanted.
-    Status(u16),
-    /// The text is not in the first 64 KiB of the body.
-    TextMissing,
-    /// The peer closed before the answer was decided.
-    Closed,
-}
+pub type Verdict = Result<u16, Failure>;
 
 /// An HTTP/1 response in the course of arriving.
 pub struct Response<'a> {
@@ -89,16 +77,16 @@ impl<'a> Response<'a> {
     }
 
     /// What it means that the peer closes now.
-    pub fn close(&self) -> Fault {
+    pub fn close(&self) -> Failure {
         match (self.state, self.framing) {
-            (State::Body, Framing::Close) => Fault::TextMissing,
-            _ => Fault::Closed,
+            (State::Body, Framing::Close) => Failure::TextMissing,
+            _ => Failure::Closed,
         }
     }
 
     // Not inlined: 260 bytes less.
     #[inline(never)]
-    fn step(&mut self, byte: u8) -> Result<Option<u16>, Fault> {
+    fn step(&mut self, byte: u8) -> Result<Option<u16>, Failure> {
         match self.state {
             State::StatusLine => return self.status_line(byte),
             State::Body => return self.body(byte),
@@ -118,7 +106,7 @@ impl<'a> Response<'a> {
             (State::InterimHeader, b"") => State::StatusLine,
             (State::Header, b"") => match self.framing {
                 Framing::Chunked => State::ChunkSize,
-                Framing::Length if self.left == 0 => return Err(Fault::TextMissing),
+                Framing::Length if self.left == 0 => return Err(Failure::TextMissing),
                 Framing::Length => State::Body,
                 Framing::Close => {
                     self.left = u32::MAX;
@@ -127,13 +115,13 @@ impl<'a> Response<'a> {
             },
             (State::ChunkEnd, b"") => State::ChunkSize,
             (State::ChunkSize, _) => {
-                self.left = parse_size(line, 16).ok_or(Fault::NotHttp)?;
+                self.left = parse_size(line, 16).ok_or(Failure::NotHttp)?;
                 if self.left == 0 {
-                    return Err(Fault::TextMissing);
+                    return Err(Failure::TextMissing);
                 }
                 State::Body
             }
-            (State::ChunkEnd, _) => return Err(Fault::NotHttp),
+            (State::ChunkEnd, _) => return Err(Failure::NotHttp),
             (State::InterimHeader, _) => State::InterimHeader,
             (state, _) => {
                 let (name, value) = split_at_first(line, b':').unwrap_or_default();
@@ -146,9 +134,9 @@ impl<'a> Response<'a> {
                         _ => Framing::Close,
                     };
                 } else if is_named(name, b"content-length") && self.framing != Framing::Chunked {
-                    let length = parse_size(value, 10).ok_or(Fault::NotHttp)?;
+                    let length = parse_size(value, 10).ok_or(Failure::NotHttp)?;
                     if self.framing == Framing::Length && self.left != length {
-                        return Err(Fault::NotHttp);
+                        return Err(Failure::NotHttp);
                     }
                     self.framing = Framing::Length;
                     self.left = length;
@@ -161,7 +149,7 @@ impl<'a> Response<'a> {
 
     /// `HTTP/1.1 200 OK` (RFC 9112 section 4), with these liberties: a lone LF ends it, as section
     /// 2.2 allows, and the space before an empty reason may be missing, as some servers leave it out.
-    fn status_line(&mut self, byte: u8) -> Result<Option<u16>, Fault> {
+    fn status_line(&mut self, byte: u8) -> Result<Option<u16>, Failure> {
         // A zero is any digit.
         const START: &[u8; 12] = b"HTTP/1.0 000";
         const BEFORE_REASON: usize = START.len();
@@ -173,7 +161,7 @@ impl<'a> Response<'a> {
                 // The digit of the version drops out.
                 self.status = (self.status * 10 + u16::from(byte - b'0')) % 1000;
             } else if expected != byte {
-                return Err(Fault::NotHttp);
+                return Err(Failure::NotHttp);
             }
             at + 1
         } else {
@@ -185,31 +173,31 @@ impl<'a> Response<'a> {
                 b'\r' if at != LF => LF,
                 b' ' if at == BEFORE_REASON => REASON,
                 b'\t' | b' '..=b'~' | 0x80.. if at == REASON => REASON,
-                _ => return Err(Fault::NotHttp),
+                _ => return Err(Failure::NotHttp),
             }
         };
         Ok(None)
     }
 
-    fn end_of_status_line(&mut self) -> Result<Option<u16>, Fault> {
+    fn end_of_status_line(&mut self) -> Result<Option<u16>, Failure> {
         self.state = State::Header;
         match self.status {
             // There is no class 0.
-            0..=99 => Err(Fault::NotHttp),
+            0..=99 => Err(Failure::NotHttp),
             // Another status line follows, but for 101 (RFC 9110 section 15.2.2).
             100 | 102..=199 => {
                 self.state = State::InterimHeader;
                 Ok(None)
             }
-            status if !self.wanted.contains(status) => Err(Fault::Status(status)),
+            status if !self.wanted.contains(status) => Err(Failure::Status(status)),
             status if self.text.is_none() => Ok(Some(status)),
             // These have no body (RFC 9112 section 6.3).
-            101 | 204 | 304 => Err(Fault::TextMissing),
+            101 | 204 | 304 => Err(Failure::TextMissing),
             _ => Ok(None),
         }
     }
 
-    fn body(&mut self, byte: u8) -> Result<Option<u16>, Fault> {
+    fn body(&mut self, byte: u8) -> Result<Option<u16>, Failure> {
         let text = self.text.unwrap_or_default();
         self.matched = extend_match(text, self.matched, byte);
         if self.matched == text.len() {
@@ -218,7 +206,7 @@ impl<'a> Response<'a> {
         self.left -= 1;
         self.unsearched -= 1;
         if self.unsearched == 0 || (self.left == 0 && self.framing != Framing::Chunked) {
-            return Err(Fault::TextMissing);
+            return Err(Failure::TextMissing);
         }
         if self.left == 0 {
             self.state = State::ChunkEnd;

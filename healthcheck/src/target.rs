@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU16;
 
-use settings::{Endpoint, is_unix_path, parse_host, parse_port, split_at_last};
+use settings::{Endpoint, is_unix_path, parse_host, parse_port, split_at_first, split_at_last};
 
 use crate::text::Text;
 
@@ -14,6 +14,8 @@ const HTTP_PORT: u16 = 80;
 
 /// The host that is `[::1]` and, if that cannot be connected, `127.0.0.1`.
 pub const LOCALHOST: &[u8] = b"localhost";
+
+const FORMS: &str = "/PATH, [http://]HOST:PORT[/PATH], unix:/SOCKET[:/PATH] or tcp://HOST:PORT";
 
 /// What to probe.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -59,17 +61,18 @@ impl<'a> Target<'a> {
         };
         let port = NonZeroU16::new(port);
         if port.is_none() {
-            return Err("a port from 1 to 65535, as the probe cannot know which one 0 took");
+            return Err("a port, as the probe cannot know which one 0 took");
         }
         Ok(Self { host, port, path })
     }
 
-    /// A target that has nothing to do with the environment: `http://HOST[:PORT][/PATH]`,
+    /// A target that has nothing to do with the environment: `[http://]HOST[:PORT][/PATH]`,
     /// `unix:/SOCKET[:/PATH]` or `tcp://HOST:PORT`.
     ///
-    /// HOST is an IPv4 address, an IPv6 address in brackets, or `localhost`. There is no DNS: a
-    /// probe that asks a name server says whether the name server is healthy. A path that is left
-    /// out is `/`. The path of a socket ends at the first `:/`.
+    /// HOST is an IPv4 address, an IPv6 address in brackets, or `localhost`, which may be left out
+    /// before a port. There is no DNS: a probe that asks a name server says whether the name server is
+    /// healthy. A path that is left out is `/`; without `http://` there has to be a port. The path of a
+    /// socket ends at the first `:/`.
     ///
     /// # Errors
     ///
@@ -88,32 +91,46 @@ impl<'a> Target<'a> {
                 path,
             });
         }
-        let (authority, path, default_port) = if let Some(rest) = argument.strip_prefix(b"http://")
-        {
-            let (authority, path) = cut(rest, b"/");
-            (
-                authority,
-                if path.is_empty() { b"/" } else { path },
-                HTTP_PORT,
-            )
-        } else if let Some(rest) = argument.strip_prefix(b"tcp://") {
-            (rest, b"".as_slice(), 0)
-        } else if argument.starts_with(b"https:") {
+        let (scheme, rest) = cut(argument, b"/");
+        if scheme == b"https:" {
             return Err("http://, as the probe has no TLS");
+        }
+        let (is_http, is_tcp) = (scheme == b"http:", scheme == b"tcp:");
+        let (authority, path) = if is_http || is_tcp {
+            cut(rest.strip_prefix(b"//").ok_or(FORMS)?, b"/")
         } else {
-            return Err(
-                "/PATH, http://HOST[:PORT][/PATH], unix:/SOCKET[:/PATH] or tcp://HOST:PORT",
-            );
+            (scheme, rest)
+        };
+        let (host, port) = match split_at_last(authority, b':') {
+            Some((b"", port)) => (LOCALHOST, port),
+            Some((host, port)) if !port.ends_with(b"]") => (host, port),
+            _ if is_http => (authority, b"80".as_slice()),
+            _ => (authority, b"".as_slice()),
+        };
+        let is_whole = match (is_http, is_tcp) {
+            (true, _) => true,
+            (_, true) => path.is_empty(),
+            // `ftp://HOST` ends up here too, with nothing behind its colon.
+            _ => !port.is_empty(),
+        };
+        if !is_whole {
+            return Err(FORMS);
+        }
+        if host != LOCALHOST && parse_host(host).is_none() {
+            if split_at_first(authority, b'@').is_some() {
+                return Err("no user@ before the host: use --header");
+            }
+            return Err("an IPv4 address, [IPv6] or localhost: there is no DNS");
+        }
+        let port = NonZeroU16::new(parse_port(port).unwrap_or(0));
+        if port.is_none() {
+            return Err("a port from 1 to 65535");
+        }
+        let path = match path {
+            b"" if !is_tcp => b"/",
+            path => path,
         };
         check_path(path)?;
-        let (host, port) = match split_at_last(authority, b':') {
-            Some((host, port)) if !port.ends_with(b"]") => (host, parse_port(port).unwrap_or(0)),
-            _ => (authority, default_port),
-        };
-        let port = NonZeroU16::new(port);
-        if port.is_none() || (host != LOCALHOST && parse_host(host).is_none()) {
-            return Err("an IPv4 address, [IPv6] or localhost, and a port: there is no DNS");
-        }
         Ok(Self { host, port, path })
     }
 

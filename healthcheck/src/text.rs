@@ -15,6 +15,15 @@ impl<'b> Text<'b> {
         self.buffer.get(..self.len).unwrap_or_default()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The text, for as long as its buffer.
+    pub(crate) fn into_bytes(self) -> &'b [u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+
     pub(crate) fn push(&mut self, text: &[u8]) {
         for byte in text {
             if let Some(slot) = self.buffer.get_mut(self.len) {

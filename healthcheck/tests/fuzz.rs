@@ -4,14 +4,15 @@
 //! `FUZZ_SEED=... cargo test -p healthcheck --test fuzz` runs with another, and `FUZZ_CASES` sets how
 //! many.
 
+mod support;
+
 use std::env;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str;
 
-use healthcheck::options::{Action, Options};
-use healthcheck::response::{Fault, Response, Verdict};
-use healthcheck::target::{LOCALHOST, Target};
+use healthcheck::Failure;
 use settings::parse_host;
+use support::checks::*;
 
 const CASES: u64 = 50_000;
 
@@ -76,20 +77,6 @@ impl Random {
     }
 }
 
-fn response<'a>(status: &'a str, text: Option<&'a str>) -> Response<'a> {
-    let mut options = Options::default();
-    let arguments = ["--status", status, "tcp://127.0.0.1:1"].map(str::as_bytes);
-    // Refused for the target, when the statuses have been read.
-    let _ = options.read(arguments.into_iter(), |_| None);
-    Response::new(options.statuses, text.map(str::as_bytes))
-}
-
-/// The verdict on `pieces`, then closed.
-fn verdict<'a>(mut response: Response<'_>, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict {
-    let decided = pieces.into_iter().find_map(|piece| response.push(piece));
-    decided.unwrap_or_else(|| Err(response.close()))
-}
-
 #[test]
 fn verdict_does_not_depend_on_how_a_response_is_cut() {
     let seeds = [
@@ -112,12 +99,8 @@ fn verdict_does_not_depend_on_how_a_response_is_cut() {
         let mut bytes = random.pick(&seeds).as_bytes().to_vec();
         random.mutate(&mut bytes, &words);
         let text = (!random.one_in(3)).then_some("healthy");
-        let whole = verdict(response("200-299", text), [bytes.as_slice()]);
-        let single = verdict(response("200-299", text), bytes.chunks(1));
-        assert_eq!(whole, single, "{}", bytes.escape_ascii());
-        let (head, tail) = bytes.split_at(random.below(bytes.len() + 1));
-        let cut = verdict(response("200-299", text), [head, tail]);
-        assert_eq!(whole, cut, "{}", bytes.escape_ascii());
+        let cut = random.below(bytes.len() + 1);
+        check_response(&bytes, cut, text);
     });
 }
 
@@ -213,9 +196,9 @@ fn well_formed_responses_get_the_verdict_that_they_were_made_for() {
         let wanted = 200..=399;
         let asks = random.one_in(2).then_some(text.as_str());
         let expected = match asks {
-            _ if !wanted.contains(&status) => Err(Fault::Status(status)),
-            Some(_) if matches!(status, 204 | 304) => Err(Fault::TextMissing),
-            Some(text) if !body.contains(text) => Err(Fault::TextMissing),
+            _ if !wanted.contains(&status) => Err(Failure::Status(status)),
+            Some(_) if matches!(status, 204 | 304) => Err(Failure::TextMissing),
+            Some(text) if !body.contains(text) => Err(Failure::TextMissing),
             _ => Ok(status),
         };
         let found = verdict(
@@ -259,11 +242,13 @@ fn hosts_are_those_of_core_net() {
 }
 
 #[test]
-fn targets_that_are_taken_are_whole() {
+fn targets_are_those_of_a_simpler_way() {
     let seeds = [
         "http://127.0.0.1:8080/health?a=b",
         "http://[::1]/",
         "http://localhost",
+        ":8080/ready",
+        "localhost:8080",
         "unix:/run/a.sock:/path",
         "unix:/run/a.sock",
         "tcp://[2001:db8::1]:443",
@@ -286,25 +271,23 @@ fn targets_that_are_taken_are_whole() {
     fuzz(|random| {
         let mut text = random.pick(&seeds).as_bytes().to_vec();
         random.mutate(&mut text, &words);
-        let shown = text.escape_ascii().to_string();
-        match Target::parse(&text) {
-            Ok(target) => {
-                let is_ip = target.host == LOCALHOST || parse_host(target.host).is_some();
-                assert_eq!(target.port.is_some(), is_ip, "{shown}");
-                assert_eq!(
-                    target.port.is_none(),
-                    target.host.starts_with(b"/"),
-                    "{shown}"
-                );
-                assert_eq!(
-                    target.path.is_empty(),
-                    text.starts_with(b"tcp://"),
-                    "{shown}"
-                );
-                assert!(target.path.iter().all(u8::is_ascii_graphic), "{shown}");
-            }
-            Err(rule) => assert!(!rule.is_empty()),
-        }
+        check_target(&text);
+    });
+}
+
+#[test]
+fn headers_are_expanded_as_in_a_simpler_way() {
+    let seeds = ["${V}", "a ${V:-b} c", "$$", "x", "${W:-}${V}"];
+    let words = ["$", "{", "}", ":-", "${V}", "${W:-", "$$", "V"];
+    fuzz(|random| {
+        let mut text = random.pick(&seeds).as_bytes().to_vec();
+        random.mutate(&mut text, &words);
+        let mut value = random
+            .pick(&["", "value", "${V}", "$$"])
+            .as_bytes()
+            .to_vec();
+        random.mutate(&mut value, &["\r\n", "$", "}"]);
+        check_expansion(&text, &value);
     });
 }
 
@@ -317,7 +300,8 @@ fn arguments_are_taken_or_named() {
         "--method HEAD unix:/a",
         "--body=ok --verbose --method GET",
         "tcp://127.0.0.1:1",
-        "--help --version",
+        "--header A:${A} ${B:-x}",
+        "-h --version",
     ];
     let words = [
         " ",
@@ -331,6 +315,9 @@ fn arguments_are_taken_or_named() {
         "ms",
         ":",
         "--body x",
+        "${",
+        "}",
+        "$",
     ];
     fuzz(|random| {
         let mut line = random.pick(&seeds).as_bytes().to_vec();
@@ -340,50 +327,6 @@ fn arguments_are_taken_or_named() {
             .as_bytes()
             .to_vec();
         random.mutate(&mut environment, &words);
-        let shown = format!(
-            "{} with {}",
-            line.escape_ascii(),
-            environment.escape_ascii()
-        );
-        let mut options = Options::default();
-        let arguments = line.split(|byte| *byte == b' ');
-        match options.read(arguments.clone(), |_| Some(&environment)) {
-            Ok(()) if options.action == Action::Probe => {
-                assert!((1..=86_400_000).contains(&options.timeout), "{shown}");
-                assert!(options.wait <= 86_400_000, "{shown}");
-                assert!(!options.target.host.is_empty(), "{shown}");
-                assert!(
-                    options.target.path.is_empty() || options.target.path.starts_with(b"/"),
-                    "{shown}"
-                );
-                assert!(
-                    options
-                        .text
-                        .is_none_or(|text| !text.is_empty() && !options.head),
-                    "{shown}"
-                );
-                let status = random.below(1000) as u16;
-                assert!(
-                    status >= 100 || !options.statuses.contains(status),
-                    "{shown}"
-                );
-            }
-            Ok(()) => assert!(
-                line.windows(6)
-                    .any(|word| matches!(word, b"--help" | b"--vers"))
-            ),
-            Err(rule) => {
-                assert!(!rule.is_empty(), "{shown}");
-                // What is named is an argument, or a part of one, or a variable.
-                let value = options.subject.value;
-                assert!(
-                    value == environment
-                        || line.windows(value.len().max(1)).any(|part| part == value)
-                        || value.is_empty()
-                        || value == b"/health",
-                    "{shown}"
-                );
-            }
-        }
+        check_options(&line, &environment);
     });
 }

@@ -5,13 +5,13 @@ mod support;
 use std::hint;
 use std::io::{Read, Write};
 use std::iter;
-use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use support::peers::{LATE, PEERS};
 use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\n";
@@ -19,6 +19,22 @@ const OK: &str = "HTTP/1.1 200 OK\r\n";
 fn with_timeout(url: &str) -> Run {
     let timeout = format!("{}ms", TIMEOUT.as_millis());
     probe([url, "--timeout", &timeout])
+}
+
+#[test]
+fn each_peer_of_the_table_gets_its_verdict() {
+    for &(name, verdict, meet) in PEERS {
+        println!("{name}");
+        let peer = Peer::answering_on("127.0.0.1:0", move |head, mut stream| {
+            meet(head, &mut stream);
+        });
+        let url = peer.url() + "/";
+        match verdict {
+            Ok(()) => probe([&url, "--timeout=20s"]).assert_healthy(),
+            Err(LATE) => with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, LATE),
+            Err(cause) => probe([&url, "--timeout=20s"]).assert_unhealthy(&url, cause),
+        }
+    }
 }
 
 #[test]
@@ -30,25 +46,9 @@ fn nothing_listens() {
 
 #[test]
 fn accept_queue_is_full() {
-    // The kernel drops the first packet of a connection that does not fit in the queue.
-    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(
-        &listener,
-        &"127.0.0.1:0".parse::<std::net::SocketAddrV4>().unwrap(),
-    )
-    .unwrap();
-    listen(&listener, 0).unwrap();
-    let address = std::net::SocketAddrV4::try_from(getsockname(&listener).unwrap()).unwrap();
-    let _queued = std::net::TcpStream::connect(address).unwrap();
-    let url = format!("http://{address}/");
+    let queue = FullQueue::new(Ipv4Addr::LOCALHOST.into());
+    let url = format!("http://{}/", queue.address);
     with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "connect: timed out");
-}
-
-#[test]
-fn accepts_and_says_nothing() {
-    let peer = Peer::answering(|stream| say(stream, b""));
-    let url = peer.url() + "/";
-    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
 }
 
 #[test]
@@ -56,36 +56,6 @@ fn never_accepts() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
-}
-
-#[test]
-fn status_line_is_dripped_past_the_deadline() {
-    let peer = Peer::answering(|stream| {
-        drip(
-            stream,
-            b"HTTP/1.1 200 ".iter().copied().chain(iter::repeat(b'K')),
-        );
-    });
-    let url = peer.url() + "/";
-    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
-}
-
-#[test]
-fn headers_are_dripped_after_a_whole_status_line() {
-    let peer = Peer::answering(|mut stream| {
-        stream.write_all(OK.as_bytes()).unwrap();
-        drip(stream, iter::repeat(b'a'));
-    });
-    probe([&peer.url(), "--timeout=20s"]).assert_healthy();
-}
-
-#[test]
-fn body_is_dripped_and_not_asked_for() {
-    let peer = Peer::answering(|mut stream| {
-        write!(stream, "{OK}\r\n").unwrap();
-        drip(stream, iter::repeat(b'a'));
-    });
-    probe([&peer.url(), "--timeout=20s"]).assert_healthy();
 }
 
 #[test]
@@ -109,20 +79,6 @@ fn body_is_dripped_past_the_deadline() {
         &url,
         "receive: timed out",
     );
-}
-
-#[test]
-fn closes_without_an_answer() {
-    let peer = Peer::answering(drop);
-    let url = peer.url() + "/";
-    probe([&url]).assert_unhealthy(&url, "receive: closed");
-}
-
-#[test]
-fn closes_within_the_status_line() {
-    let peer = Peer::answering(|mut stream| stream.write_all(b"HTTP/1.1 200 OK").unwrap());
-    let url = peer.url() + "/";
-    probe([&url]).assert_unhealthy(&url, "receive: closed");
 }
 
 #[test]
@@ -158,23 +114,11 @@ fn answers_and_closes_without_reading_the_request() {
 }
 
 #[test]
-fn interim_answers_are_skipped() {
+fn answer_after_interim_ones_counts() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
-    probe([&Peer::saying(&format!("{interim}{OK}")).url()]).assert_healthy();
     let peer = Peer::saying(&format!("{interim}HTTP/1.1 503 Busy\r\n"));
     let url = peer.url() + "/";
     probe([&url]).assert_unhealthy(&url, "receive: status 503 wanted 200-299");
-}
-
-#[test]
-fn interim_answers_do_not_end() {
-    let peer = Peer::answering(
-        |mut stream| {
-            while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok() {}
-        },
-    );
-    let url = peer.url() + "/";
-    with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
 }
 
 #[test]
@@ -245,13 +189,6 @@ fn what_is_not_a_status_line_is_not_http() {
 }
 
 #[test]
-fn status_in_the_body_does_not_count() {
-    let peer = Peer::saying("HTTP/1.1 500 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
-    let url = peer.url() + "/";
-    probe([&url]).assert_unhealthy(&url, "receive: status 500 wanted 200-299");
-}
-
-#[test]
 fn header_line_of_a_megabyte_is_passed_over() {
     let long = "a".repeat(1 << 20);
     for header in [
@@ -282,14 +219,10 @@ fn headers_do_not_end() {
 
 #[test]
 fn body_does_not_end() {
-    let endless = || {
-        Peer::answering(|mut stream| {
-            write!(stream, "{OK}\r\n").unwrap();
-            while stream.write_all(&[b'a'; 4096]).is_ok() {}
-        })
-    };
-    probe([&endless().url()]).assert_healthy();
-    let peer = endless();
+    let peer = Peer::answering(|mut stream| {
+        write!(stream, "{OK}\r\n").unwrap();
+        while stream.write_all(&[b'a'; 4096]).is_ok() {}
+    });
     let url = peer.url() + "/";
     probe([&url, "--body=b"]).assert_unhealthy(&url, "receive: no \"b\" in the body");
 }
@@ -402,6 +335,41 @@ fn attempts_go_on_until_healthy() {
     });
     probe([&url, "--wait", "20s"]).assert_healthy();
     peer.join().unwrap();
+}
+
+#[test]
+fn each_change_of_the_answer_is_one_line_with_the_attempts_so_far() {
+    let statuses = ["401", "401", "401", "503", "503", "200"];
+    let next = AtomicUsize::new(0);
+    let peer = Peer::answering(move |stream| {
+        let status = statuses[next.fetch_add(1, Relaxed)];
+        say(stream, format!("HTTP/1.1 {status} X\r\n").as_bytes());
+    });
+    let url = peer.url() + "/";
+    let run = probe([&url, "--wait=20s", "--verbose"]);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let lines: Vec<_> = run.errors.lines().chain(run.output.lines()).collect();
+    let expected = [
+        ("receive: status 401 wanted 200-299", " ms)"),
+        ("receive: status 503 wanted 200-299", " ms, 4 attempts)"),
+        ("healthy: status 200", " ms, 6 attempts)"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{run:?}");
+    for (line, (answer, count)) in lines.into_iter().zip(expected) {
+        let start = format!("healthcheck: {url}: {answer} (");
+        assert!(line.starts_with(&start) && line.ends_with(count), "{line}");
+    }
+}
+
+#[test]
+fn answer_that_stays_the_same_is_reported_first_and_last() {
+    let peer = Peer::saying("HTTP/1.1 401 X\r\n");
+    let run = probe([&peer.url(), "--wait=300ms", "--verbose"]);
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+    let lines: Vec<_> = run.errors.lines().collect();
+    assert_eq!(lines.len(), 2, "{run:?}");
+    assert!(!lines[0].contains("attempts"), "{run:?}");
+    assert!(lines[1].ends_with(" attempts)"), "{run:?}");
 }
 
 #[test]

@@ -4,12 +4,10 @@ mod support;
 
 use std::env;
 use std::fs;
-use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::net::{Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{self, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use support::*;
@@ -17,13 +15,7 @@ use support::*;
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
 fn answering_on(address: &str) -> Peer {
-    Peer::answering_on(address, |stream| say(stream, OK))
-}
-
-fn head(peer: &Peer) -> String {
-    peer.request
-        .recv_timeout(Duration::from_secs(20))
-        .expect("there was a request")
+    Peer::answering_on(address, |_, stream| say(stream, OK))
 }
 
 /// A unix socket in a directory of its own, and what was asked there.
@@ -41,15 +33,7 @@ impl Socket {
     }
 
     fn answer(&self) -> Receiver<String> {
-        let listener = UnixListener::bind(&self.path).unwrap();
-        let (sender, request) = mpsc::channel();
-        thread::spawn(move || {
-            while let Ok((mut stream, _)) = listener.accept() {
-                let _ = sender.send(read_head(&mut stream));
-                say(stream, OK);
-            }
-        });
-        request
+        answer_unix(&self.path, |_, stream| say(stream, OK))
     }
 }
 
@@ -68,7 +52,7 @@ fn request_is_complete_and_asks_to_close() {
         peer.address,
         env!("CARGO_PKG_VERSION"),
     );
-    assert_eq!(head(&peer), expected);
+    assert_eq!(peer.head(), expected);
 }
 
 #[test]
@@ -84,14 +68,14 @@ fn headers_are_added_and_replace_those_of_the_same_name() {
     run.assert_healthy();
     let expected =
         "GET / HTTP/1.1\r\nConnection: close\r\nHOST: a.test\r\nX-Empty:\r\nuser-agent: b\r\n\r\n";
-    assert_eq!(head(&peer), expected);
+    assert_eq!(peer.head(), expected);
 }
 
 #[test]
 fn method_can_be_head() {
     let peer = answering_on("127.0.0.1:0");
     probe([&peer.url(), "--method", "HEAD"]).assert_healthy();
-    assert!(head(&peer).starts_with("HEAD / HTTP/1.1\r\n"));
+    assert!(peer.head().starts_with("HEAD / HTTP/1.1\r\n"));
 }
 
 #[test]
@@ -113,7 +97,7 @@ fn server_of_the_environment_is_probed() {
         // PORT is not looked at.
         probe_with(&[("LISTEN", &listen), ("PORT", "http")], []).assert_healthy();
         assert!(
-            head(&peer).starts_with("GET /health HTTP/1.1\r\n"),
+            peer.head().starts_with("GET /health HTTP/1.1\r\n"),
             "{listen}"
         );
     }
@@ -129,7 +113,7 @@ fn port_of_the_environment_is_probed_in_both_address_families() {
         let port = peer.address.port().to_string();
         // An empty variable is an unset one.
         probe_with(&[("LISTEN", ""), ("PORT", &port)], ["/ready"]).assert_healthy();
-        let head = head(&peer);
+        let head = peer.head();
         assert!(head.starts_with(&format!(
             "GET /ready HTTP/1.1\r\nHost: localhost:{port}\r\n"
         )));
@@ -159,7 +143,7 @@ fn unix_sockets_are_probed() {
     probe([&listen]).assert_healthy();
     probe([&format!("{listen}:/ready")]).assert_healthy();
     for path in ["/health", "/", "/ready"] {
-        let head = requests.recv_timeout(Duration::from_secs(20)).unwrap();
+        let head = next_head(&requests);
         assert!(
             head.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n")),
             "{head}"
@@ -199,7 +183,7 @@ fn hosts_are_addresses_or_localhost() {
         let peer = answering_on(bound);
         let authority = format!("{host}:{}", peer.address.port());
         probe([&format!("http://{authority}")]).assert_healthy();
-        assert!(head(&peer).contains(&format!("\r\nHost: {authority}\r\n")));
+        assert!(peer.head().contains(&format!("\r\nHost: {authority}\r\n")));
         let listener = TcpListener::bind(bound).unwrap();
         let port = listener.local_addr().unwrap().port();
         probe([&format!("tcp://{host}:{port}")]).assert_healthy();
@@ -276,15 +260,15 @@ fn arguments_and_variables_that_are_not_valid_are_named_with_their_rule() {
         ),
         (
             ["--header", "a b: c"],
-            r#"--header="a b: c": expected 'Name: value', 16 at most with 2048 bytes"#,
+            r#"--header="a b: c": expected 'Name: value' on one line, 2048 bytes in all"#,
         ),
         (
             ["--header", ": c"],
-            r#"--header=": c": expected 'Name: value', 16 at most with 2048 bytes"#,
+            r#"--header=": c": expected 'Name: value' on one line, 2048 bytes in all"#,
         ),
         (
             ["--header", "a: b\r\nc: d"],
-            r#"--header="a: b\x0d\x0ac: d": expected 'Name: value', 16 at most with 2048 bytes"#,
+            r#"--header="a: b\x0d\x0ac: d": expected 'Name: value' on one line, 2048 bytes in all"#,
         ),
         (
             ["--method", "get"],
@@ -296,7 +280,7 @@ fn arguments_and_variables_that_are_not_valid_are_named_with_their_rule() {
             r#""--verbose=1": expected an option that --help lists"#,
         ),
         (["--", "/"], r#""--": expected an option that --help lists"#),
-        (["-v", "/"], r#""/": expected one target"#),
+        (["-v", "/"], r#""-v": expected an option that --help lists"#),
         (["/a", "/b"], r#""/b": expected one target"#),
         (
             ["/a b", "--verbose"],
@@ -325,42 +309,123 @@ fn arguments_and_variables_that_are_not_valid_are_named_with_their_rule() {
     ] {
         probe(arguments).assert_invalid(line);
     }
-    let forms = "/PATH, http://HOST[:PORT][/PATH], unix:/SOCKET[:/PATH] or tcp://HOST:PORT";
-    for target in [
-        "",
-        "8080",
-        ":8080",
-        "127.0.0.1:80",
-        "ftp://127.0.0.1",
-        "HTTP://127.0.0.1",
+}
+
+#[test]
+fn targets_are_refused_each_for_its_own_reason() {
+    let forms = "/PATH, [http://]HOST:PORT[/PATH], unix:/SOCKET[:/PATH] or tcp://HOST:PORT";
+    let host = "an IPv4 address, [IPv6] or localhost: there is no DNS";
+    let port = "a port from 1 to 65535";
+    let user = "no user@ before the host: use --header";
+    let tls = "http://, as the probe has no TLS";
+    for (rule, targets) in [
+        (
+            forms,
+            [
+                "",
+                "8080",
+                "localhost",
+                "localhost:",
+                "ftp://127.0.0.1",
+                "ftp://127.0.0.1:80/",
+                "HTTP://127.0.0.1",
+                "http:/127.0.0.1",
+                "tcp://127.0.0.1:80/",
+            ]
+            .as_slice(),
+        ),
+        (
+            host,
+            &[
+                "http://",
+                "http:///ready",
+                "http://example.com",
+                "http://example.com:99999/",
+                "example.com:80",
+                "tcp://db:5432",
+                "http://127.1/",
+                "http://::1/",
+                "http://[::1/",
+                "http://[::1]80/",
+                "http://127.0.0.1?a",
+                "http://localhost.:80",
+            ],
+        ),
+        (
+            port,
+            &[
+                "http://127.0.0.1:/",
+                "http://127.0.0.1:0/",
+                "http://127.0.0.1:65536/",
+                "http://localhost:99999",
+                "localhost:99999",
+                ":0",
+                "http://127.0.0.1:http/",
+                "tcp://localhost",
+                "tcp://127.0.0.1",
+            ],
+        ),
+        (
+            user,
+            &[
+                "http://user@127.0.0.1/",
+                "http://user:pw@localhost:80/",
+                "http://user:pw@example.com",
+                "user@localhost:80",
+            ],
+        ),
+        (tls, &["https://localhost", "https://127.0.0.1:8443/ready"]),
     ] {
-        probe([target]).assert_invalid(&format!("\"{target}\": expected {forms}"));
+        for target in targets {
+            probe([target]).assert_invalid(&format!("\"{target}\": expected {rule}"));
+        }
     }
-    let host = "an IPv4 address, [IPv6] or localhost, and a port: there is no DNS";
-    for target in [
-        "http://",
-        "http://example.com",
-        "http://127.1/",
-        "http://::1/",
-        "http://[::1/",
-        "http://[::1]80/",
-        "http://127.0.0.1:/",
-        "http://127.0.0.1:0/",
-        "http://127.0.0.1:65536/",
-        "http://127.0.0.1:http/",
-        "http://user@127.0.0.1/",
-        "http://127.0.0.1?a",
-        "tcp://127.0.0.1",
-        "tcp://127.0.0.1:80/",
+}
+
+#[test]
+fn host_and_scheme_may_be_left_out() {
+    let peer = answering_on("127.0.0.1:0");
+    let port = peer.address.port();
+    for (target, path) in [
+        (format!(":{port}"), "/"),
+        (format!(":{port}/ready?to=http://a"), "/ready?to=http://a"),
+        (format!("localhost:{port}"), "/"),
+        (format!("localhost:{port}/ready"), "/ready"),
+        (format!("http://:{port}"), "/"),
     ] {
-        probe([target]).assert_invalid(&format!("\"{target}\": expected {host}"));
+        probe([&target]).assert_healthy();
+        let start = format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n");
+        assert!(peer.head().starts_with(&start), "{target}");
     }
+    probe([&format!("127.0.0.1:{port}/ready")]).assert_healthy();
+    assert!(peer.head().contains(&format!("Host: 127.0.0.1:{port}\r\n")));
+    probe([&format!("tcp://:{port}")]).assert_healthy();
+}
+
+#[test]
+fn localhost_leaves_time_for_ipv4_where_packets_to_the_ipv6_loopback_vanish() {
+    if !has_ipv6() {
+        return;
+    }
+    let queue = FullQueue::new(Ipv6Addr::LOCALHOST.into());
+    let port = queue.address.port();
+    let url = format!("http://localhost:{port}/");
+    // With nothing else to connect to, the whole time is its own: it may accept yet.
+    let timeout = format!("{}ms", TIMEOUT.as_millis());
+    probe([&url, "--timeout", &timeout]).assert_unhealthy_after(
+        TIMEOUT,
+        &url,
+        "connect: timed out",
+    );
+    let peer = answering_on(&format!("127.0.0.1:{port}"));
+    probe([&url, "--timeout=1s"]).assert_healthy();
+    assert!(peer.head().contains(&format!("Host: localhost:{port}\r\n")));
 }
 
 #[test]
 fn environment_that_is_not_valid_is_named_with_its_rule() {
     let endpoint = "ADDRESS:PORT, :PORT, [IPV6]:PORT or unix:/path";
-    let zero = "a port from 1 to 65535, as the probe cannot know which one 0 took";
+    let zero = "a port, as the probe cannot know which one 0 took";
     for (variable, value, rule) in [
         ("PORT", "http", "a number from 0 to 65535"),
         ("PORT", "0", zero),
@@ -408,24 +473,24 @@ fn lines_stay_short_and_plain_whatever_is_given() {
 fn longest_request_is_sent_whole() {
     let peer = answering_on("127.0.0.1:0");
     let path = "/".repeat(1024);
-    let header = format!("A: {}", "b".repeat(2048 - 3));
+    let header = format!("A: {}", "b".repeat(2048 - "A: \r\n".len()));
     probe([&format!("{}{path}", peer.url()), "--header", &header]).assert_healthy();
-    let head = head(&peer);
+    let head = peer.head();
     assert!(head.starts_with(&format!("GET {path} HTTP/1.1\r\n")));
     assert!(head.ends_with(&format!("\r\n{header}\r\n\r\n")));
     let one_more = format!("{header}b");
     let run = probe(["--header", &one_more]);
-    assert!(
-        run.errors
-            .contains("expected 'Name: value', 16 at most with 2048 bytes")
-    );
-    let seventeen = ["--header=a:"; 17];
-    assert!(probe(seventeen).errors.contains("16 at most"));
+    let rule = "expected 'Name: value' on one line, 2048 bytes in all";
+    assert!(run.errors.contains(rule), "{run:?}");
+    let many = ["--header=A:bcdefghijklmnopqrstuvwxyz", "--header=a: "].repeat(64);
+    let run = Running::start(command().args(many)).finish();
+    assert!(run.errors.contains(rule), "{run:?}");
 }
 
 #[test]
 fn help_and_version_are_answered_and_healthy() {
     let help = probe(["--help"]);
+    assert_eq!(probe(["-h"]).output, help.output);
     assert_eq!((help.status.code(), help.errors.as_str()), (Some(0), ""));
     for option in [
         "--timeout",
@@ -467,8 +532,4 @@ fn program_needs_no_name() {
     let run = Running::start(command().arg0("").arg("--version")).finish();
     assert_eq!(run.status.code(), Some(0));
     assert!(run.output.starts_with("healthcheck "));
-}
-
-fn has_ipv6() -> bool {
-    TcpListener::bind("[::1]:0").is_ok()
 }

@@ -2,16 +2,22 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod checks;
+pub mod peers;
+
 use std::env;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 
 /// How long anything may take that should be immediate, on a machine that is busy.
 pub const MARGIN: Duration = Duration::from_secs(2);
@@ -135,7 +141,8 @@ impl Run {
         assert!(self.elapsed < MARGIN, "{self:?}");
     }
 
-    /// Unhealthy: one line, `healthcheck: TARGET: CAUSE (N ms)`, long before any deadline.
+    /// Unhealthy: one line, `healthcheck: TARGET: CAUSE (N ms)`, long before any deadline; after more
+    /// than one attempt `(N ms, M attempts)`.
     #[track_caller]
     pub fn assert_unhealthy(&self, target: &str, cause: &str) {
         self.assert_reports(target, cause);
@@ -160,8 +167,12 @@ impl Run {
         let elapsed = self
             .errors
             .strip_prefix(&format!("healthcheck: {target}: {cause} ("))
-            .and_then(|rest| rest.strip_suffix(" ms)\n"))
-            .and_then(|millis| millis.parse().ok());
+            .and_then(|rest| rest.strip_suffix(")\n"))
+            .and_then(|rest| match rest.split_once(", ") {
+                Some((rest, attempts)) => attempts.strip_suffix(" attempts").map(|_| rest),
+                None => Some(rest),
+            })
+            .and_then(|rest| rest.strip_suffix(" ms")?.parse().ok());
         let elapsed = elapsed.unwrap_or_else(|| panic!("not {target}: {cause}: {self:?}"));
         Duration::from_millis(elapsed)
     }
@@ -176,29 +187,33 @@ impl Run {
     }
 }
 
-/// A peer that meets one connection.
+/// A peer on TCP, which meets each connection in a thread of its own.
 pub struct Peer {
     pub address: SocketAddr,
-    /// The head of the request, once it has been read.
-    pub request: Receiver<String>,
+    /// The heads of the requests that have been read.
+    pub requests: Receiver<String>,
 }
 
 impl Peer {
-    /// `meet` has the connection before anything is read from it.
-    pub fn new(meet: impl FnOnce(TcpStream) + Send + 'static) -> Self {
-        Self::on("127.0.0.1:0", |stream, _| meet(stream))
+    /// `meet` has a connection before anything is read from it.
+    pub fn new(meet: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        Self::on("127.0.0.1:0", move |stream, _| meet(stream))
     }
 
-    /// `answer` has the connection when the head of the request has been read.
-    pub fn answering(answer: impl FnOnce(TcpStream) + Send + 'static) -> Self {
-        Self::answering_on("127.0.0.1:0", answer)
+    /// `answer` has a connection when the head of the request has been read.
+    pub fn answering(answer: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        Self::answering_on("127.0.0.1:0", move |_, stream| answer(stream))
     }
 
-    /// A peer at `address` that is like [`Peer::answering`].
-    pub fn answering_on(address: &str, answer: impl FnOnce(TcpStream) + Send + 'static) -> Self {
-        Self::on(address, |mut stream, request| {
-            let _ = request.send(read_head(&mut stream));
-            answer(stream);
+    /// A peer at `address` that is like [`Peer::answering`]; `answer` has the head as well.
+    pub fn answering_on(
+        address: impl ToSocketAddrs,
+        answer: impl Fn(&str, TcpStream) + Send + Sync + 'static,
+    ) -> Self {
+        Self::on(address, move |mut stream, requests| {
+            let head = read_head(&mut stream);
+            let _ = requests.send(head.clone());
+            answer(&head, stream);
         })
     }
 
@@ -209,24 +224,68 @@ impl Peer {
     }
 
     fn on(
-        address: &str,
-        meet: impl FnOnce(TcpStream, mpsc::Sender<String>) + Send + 'static,
+        address: impl ToSocketAddrs,
+        meet: impl Fn(TcpStream, Sender<String>) + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
-        let (sender, request) = mpsc::channel();
-        thread::spawn(move || {
-            if let Ok((stream, _)) = listener.accept() {
-                meet(stream, sender);
-            }
-        });
-        Self { address, request }
+        let (sender, requests) = mpsc::channel();
+        meet_all(
+            move || Ok(listener.accept()?.0),
+            move |stream| meet(stream, sender.clone()),
+        );
+        Self { address, requests }
     }
 
     /// Its URL, without a path.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+
+    /// The head of the next request.
+    pub fn head(&self) -> String {
+        next_head(&self.requests)
+    }
+}
+
+/// A peer on the unix socket `path` that is like [`Peer::answering_on`], and the heads of the requests
+/// that it has read.
+pub fn answer_unix(
+    path: impl AsRef<Path>,
+    answer: impl Fn(&str, UnixStream) + Send + Sync + 'static,
+) -> Receiver<String> {
+    let listener = UnixListener::bind(path).expect("the directory can be written to");
+    let (sender, requests) = mpsc::channel();
+    meet_all(
+        move || Ok(listener.accept()?.0),
+        move |mut stream| {
+            let head = read_head(&mut stream);
+            let _ = sender.send(head.clone());
+            answer(&head, stream);
+        },
+    );
+    requests
+}
+
+/// Meets every connection that `accept` brings, each in a thread of its own.
+fn meet_all<T: Send + 'static>(
+    mut accept: impl FnMut() -> io::Result<T> + Send + 'static,
+    meet: impl Fn(T) + Send + Sync + 'static,
+) {
+    let meet = Arc::new(meet);
+    thread::spawn(move || {
+        while let Ok(connection) = accept() {
+            let meet = meet.clone();
+            thread::spawn(move || meet(connection));
+        }
+    });
+}
+
+/// The head of the next request.
+pub fn next_head(requests: &Receiver<String>) -> String {
+    requests
+        .recv_timeout(Duration::from_secs(20))
+        .expect("there was a request")
 }
 
 /// A port that is taken, and that nothing listens on.
@@ -246,6 +305,40 @@ impl SilentPort {
             number,
         }
     }
+}
+
+/// A listener whose accept queue is full: the kernel drops the first packet of a connection that does not
+/// fit in the queue, so to a client it is as if packets vanish.
+pub struct FullQueue {
+    _listener: OwnedFd,
+    _queued: TcpStream,
+    pub address: SocketAddr,
+}
+
+impl FullQueue {
+    /// Listens at `address`, on a port that the kernel chooses.
+    pub fn new(address: IpAddr) -> Self {
+        let family = match address {
+            IpAddr::V4(_) => AddressFamily::INET,
+            IpAddr::V6(_) => AddressFamily::INET6,
+        };
+        let listener = socket(family, SocketType::STREAM, None).expect("there is this family");
+        bind(&listener, &SocketAddr::new(address, 0)).expect("there is a free port");
+        listen(&listener, 0).expect("it is bound");
+        let address = getsockname(&listener).expect("it is bound");
+        let address = SocketAddr::try_from(address).expect("it is TCP");
+        let queued = TcpStream::connect(address).expect("the queue has room for one");
+        Self {
+            _listener: listener,
+            _queued: queued,
+            address,
+        }
+    }
+}
+
+/// Whether there is an IPv6 loopback.
+pub fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
 }
 
 /// Reads up to the end of a request's head.
