@@ -16,10 +16,13 @@ const MAX_COUNT: u32 = 1_000_000;
 /// Everything that the environment can set.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
-    /// `LISTEN`, or `PORT` on every interface; port 8080 by default.
-    pub endpoint: Endpoint<'static>,
+    /// `LISTEN`, or `PORT` on every interface; port 8080 by default. None where a service manager passes
+    /// the socket, which `LISTEN_PID` and `LISTEN_FDS` say; then neither is looked at.
+    pub endpoint: Option<Endpoint<'static>>,
     /// `SOCKET_MODE`: permissions of a unix socket's file; those that the umask leaves by default.
     pub socket_mode: Option<u32>,
+    /// `NOTIFY_SOCKET`: where a service manager waits to be told that the server is ready.
+    pub notify_socket: Option<&'static [u8]>,
     /// `WORKERS`: event-loop threads, 1 by default; `auto` is one per usable CPU.
     pub workers: NonZeroUsize,
     /// The other variables: what a client may take, and how long.
@@ -32,19 +35,33 @@ pub struct Config {
 #[derive(Debug, Eq, PartialEq)]
 pub struct ConfigError(Invalid<'static>);
 
+impl ConfigError {
+    /// Descriptor 3 is not what `LISTEN_FDS` says.
+    pub const PASSED_SOCKET: Self = Self(Invalid {
+        variable: "LISTEN_FDS",
+        value: b"1",
+        rule: "descriptor 3 to be a TCP or unix stream socket that listens",
+    });
+}
+
 impl Config {
-    /// Reads every variable through `lookup`; one that is empty counts as unset.
+    /// Reads every variable through `lookup`; one that is empty counts as unset. `pid` is the number of
+    /// this process.
     ///
     /// # Errors
     ///
     /// The first variable whose value breaks its rule.
     pub fn from_lookup(
         lookup: impl Fn(&'static str) -> Option<OsString>,
+        pid: u32,
     ) -> Result<Self, ConfigError> {
         let variables = Variables(&lookup);
         Ok(Self {
-            endpoint: Endpoint::from_variables(variables.value("LISTEN"), variables.value("PORT"))
-                .map_err(ConfigError)?,
+            endpoint: match is_socket_passed(&variables, pid)? {
+                true => None,
+                false => Some(endpoint(&variables)?),
+            },
+            notify_socket: variables.value("NOTIFY_SOCKET"),
             socket_mode: variables.read(
                 "SOCKET_MODE",
                 None,
@@ -69,6 +86,27 @@ impl Config {
             )?,
         })
     }
+}
+
+/// Whether a service manager passes a socket to this process (sd_listen_fds(3)). One that was passed to
+/// another process, such as a shell that started this one, is none of ours.
+fn is_socket_passed(variables: &Variables<'_>, pid: u32) -> Result<bool, ConfigError> {
+    let to = variables.value("LISTEN_PID");
+    let count = variables.value("LISTEN_FDS");
+    match (to.and_then(|to| parse_number(to, u32::MAX)), count) {
+        (Some(to), Some(b"1")) if to == pid => Ok(true),
+        (Some(to), Some(value)) if to == pid => Err(ConfigError(Invalid {
+            variable: "LISTEN_FDS",
+            value,
+            rule: "1, as the server has one socket",
+        })),
+        _ => Ok(false),
+    }
+}
+
+fn endpoint(variables: &Variables<'_>) -> Result<Endpoint<'static>, ConfigError> {
+    Endpoint::from_variables(variables.value("LISTEN"), variables.value("PORT"))
+        .map_err(ConfigError)
 }
 
 fn limits(variables: &Variables<'_>) -> Result<Limits, ConfigError> {

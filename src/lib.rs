@@ -29,7 +29,7 @@
 //!
 //! Three parts are crates of their own: `settings`, which the probe reads too; `malloc`, the allocator;
 //! and `sys`, all other `unsafe` of the server. The binary beside this library is `main`, `config`,
-//! `routes` and `shutdown`.
+//! `manager`, `routes` and `shutdown`.
 //!
 //! # What is absent
 //!

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use settings::Endpoint;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket};
 
 /// Connections that the kernel holds for us until they are accepted, as far as
@@ -29,8 +29,9 @@ pub(crate) struct Detached(Socket<net::TcpListener, unix::UnixListener>);
 
 enum Socket<T, U> {
     Tcp(T),
-    // Dropped first: a file without a listener looks stale, and another server would replace it.
-    Unix(Arc<SocketFile>, U),
+    // The file is dropped first: without a listener it looks stale, and another server would replace it.
+    // A socket that was passed has none that is this server's.
+    Unix(Option<Arc<SocketFile>>, U),
 }
 
 /// The file of a unix socket, removed when the last that listens on it is gone.
@@ -76,9 +77,36 @@ impl Listener {
             Endpoint::Unix(path) => {
                 let path = Path::new(OsStr::from_bytes(path));
                 let (file, listener) = bind_unix(path, socket_mode)?;
-                Socket::Unix(Arc::new(file), listener)
+                Socket::Unix(Some(Arc::new(file)), listener)
             }
         }))
+    }
+
+    /// Takes over a socket that listens already, such as one that a service manager passes. The file of a
+    /// unix socket stays where it is at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is neither a TCP nor a unix stream socket; those of
+    /// getsockopt(2), setsockopt(2), fcntl(2) and epoll(7).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its I/O driver.
+    pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
+        let options = SockRef::from(&socket);
+        if options.r#type()? != Type::STREAM {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        options.set_nonblocking(true)?;
+        match options.domain()? {
+            Domain::IPV4 | Domain::IPV6 => {
+                options.set_tcp_nodelay(true)?;
+                Detached(Socket::Tcp(socket.into())).attach()
+            }
+            Domain::UNIX => Detached(Socket::Unix(None, socket.into())).attach(),
+            _ => Err(ErrorKind::InvalidInput.into()),
+        }
     }
 
     /// The address that was bound, with the port that the kernel chose for port 0; nothing for a
@@ -176,7 +204,8 @@ impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0, self.local_addr()) {
             (_, Some(address)) => write!(f, "port {} ({address})", address.port()),
-            (Socket::Unix(file, _), _) => write!(f, "unix:{}", file.path.display()),
+            (Socket::Unix(Some(file), _), _) => write!(f, "unix:{}", file.path.display()),
+            (Socket::Unix(None, _), _) => f.write_str("a unix socket that was passed"),
             (Socket::Tcp(_), None) => f.write_str("an unknown address"),
         }
     }

@@ -1,6 +1,7 @@
 //! `server`: opens its signals, reads the environment, binds, makes the service, serves, and cleans up.
 
 mod config;
+mod manager;
 mod routes;
 mod shutdown;
 
@@ -9,13 +10,14 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 // Named, so that it is linked: it takes the place of the C library's allocator.
 use malloc as _;
 use scratch_server::{Drained, Listener, event_loop, log, serve};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
+use crate::manager::{Notifier, passed_listener};
 use crate::routes::{Readiness, Routes};
 use crate::shutdown::Signals;
 
@@ -46,6 +48,8 @@ All configuration is in the environment:
   SHUTDOWN_DELAY    time to go on accepting after the first signal [0s]
   SHUTDOWN_TIMEOUT  time for requests in progress after that [8s]
   RUST_LOG          off, error, warn, info or debug [info]
+  LISTEN_FDS, LISTEN_PID, NOTIFY_SOCKET
+                    set by a service manager: a socket that listens goes before LISTEN and PORT
 
 Exit codes: 0 drained, 1 could not start or had to cut connections, 2 configuration,
 130 and 143 after a second SIGINT or SIGTERM.
@@ -77,8 +81,7 @@ fn run() -> Result<Drained, Failure> {
     }
     // First, because the kernel drops a signal to PID 1 that has no handler.
     let signals = sys::signal_pipe().map_err(Failure::start("open signals"))?;
-    let config = Config::from_lookup(env::var_os::<&str>)
-        .map_err(|error| Failure::Configuration(error.to_string()))?;
+    let config = Config::from_lookup(env::var_os::<&str>, process::id())?;
     log::init(config.log);
     let event_loop = event_loop().map_err(Failure::start("set up the event loop"))?;
     let drained = event_loop.block_on(run_server(config, signals));
@@ -89,16 +92,13 @@ fn run() -> Result<Drained, Failure> {
 
 async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Failure> {
     let signals = Signals::watch(signals).map_err(Failure::start("watch signals"))?;
-    let listener = Listener::bind(&config.endpoint, config.socket_mode).map_err(|error| {
-        Failure::Start(
-            format!("listen on {}", config::describe(&config.endpoint)),
-            error,
-        )
-    })?;
+    let listener = listen(&config)?;
     log::info_now(format_args!("Starting server on {listener}"));
 
+    let mut manager = Notifier::new(config.notify_socket);
     let readiness = Readiness::default();
     let Some(routes) = signals.unless_signalled(make_routes(&readiness)).await else {
+        manager.notify("STOPPING=1");
         log::info(format_args!(
             "Shutdown signal received before the start, exiting"
         ));
@@ -108,8 +108,11 @@ async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Failure
 
     let make_service = move |_peer| routes.clone();
     let shutdown = async {
+        // Polled for the first time when every worker runs.
+        manager.notify("READY=1");
         signals.first().await;
         readiness.turn_off();
+        manager.notify("STOPPING=1");
     };
     let drained = serve(
         listener,
@@ -129,6 +132,14 @@ async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Failure
         )),
     }
     Ok(drained)
+}
+
+fn listen(config: &Config) -> Result<Listener, Failure> {
+    let Some(endpoint) = &config.endpoint else {
+        return Ok(passed_listener()?);
+    };
+    Listener::bind(endpoint, config.socket_mode)
+        .map_err(|error| Failure::Start(format!("listen on {}", config::describe(endpoint)), error))
 }
 
 /// Makes the service with all that it needs. This is where to connect to a database, with `await`: an error
@@ -171,6 +182,12 @@ impl Failure {
 
     fn start(what: &str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Start(what.to_owned(), error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Configuration(error.to_string())
     }
 }
 

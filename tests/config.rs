@@ -17,21 +17,30 @@ use settings::Endpoint;
 
 use config::Config;
 
+/// The number of this process.
+const PID: u32 = 42;
+
 fn config(variables: &[(&str, &str)]) -> Result<Config, String> {
-    Config::from_lookup(|name| {
-        let (_, value) = variables.iter().find(|(variable, _)| *variable == name)?;
-        Some(value.into())
-    })
+    Config::from_lookup(
+        |name| {
+            let (_, value) = variables.iter().find(|(variable, _)| *variable == name)?;
+            Some(value.into())
+        },
+        PID,
+    )
     .map_err(|error| error.to_string())
 }
 
 /// Every variable that is read.
 fn variables() -> Vec<&'static str> {
     let names = RefCell::new(Vec::new());
-    let config = Config::from_lookup(|name| {
-        names.borrow_mut().push(name);
-        None
-    });
+    let config = Config::from_lookup(
+        |name| {
+            names.borrow_mut().push(name);
+            None
+        },
+        PID,
+    );
     assert!(config.is_ok());
     names.into_inner()
 }
@@ -39,7 +48,8 @@ fn variables() -> Vec<&'static str> {
 #[test]
 fn an_empty_environment_gives_the_defaults() {
     let defaults = Config {
-        endpoint: Endpoint::Any { port: 8080 },
+        endpoint: Some(Endpoint::Any { port: 8080 }),
+        notify_socket: None,
         socket_mode: None,
         workers: NonZeroUsize::MIN,
         limits: Limits::default(),
@@ -47,7 +57,7 @@ fn an_empty_environment_gives_the_defaults() {
     };
     assert_eq!(config(&[]), Ok(defaults.clone()));
     let empty: Vec<_> = variables().into_iter().map(|name| (name, "")).collect();
-    assert_eq!(empty.len(), 12);
+    assert_eq!(empty.len(), 15);
     assert_eq!(config(&empty), Ok(defaults));
 }
 
@@ -66,9 +76,11 @@ fn every_variable_is_read() {
         ("SHUTDOWN_DELAY", "4s"),
         ("SHUTDOWN_TIMEOUT", "0"),
         ("RUST_LOG", "WARN"),
+        ("NOTIFY_SOCKET", "@name"),
     ]);
     let expected = Config {
-        endpoint: Endpoint::Ip("127.0.0.1:81".parse().unwrap()),
+        endpoint: Some(Endpoint::Ip("127.0.0.1:81".parse().unwrap())),
+        notify_socket: Some(b"@name"),
         socket_mode: Some(0o640),
         workers: NonZeroUsize::new(3).unwrap(),
         limits: Limits {
@@ -83,6 +95,25 @@ fn every_variable_is_read() {
         log: Level::Warn,
     };
     assert_eq!(config, Ok(expected));
+}
+
+#[test]
+fn a_socket_for_this_process_goes_before_listen_and_port() {
+    let passed = |pid, count| {
+        let variables = [("LISTEN_PID", pid), ("LISTEN_FDS", count), ("PORT", "81")];
+        config(&variables).map(|config| config.endpoint)
+    };
+    assert_eq!(passed("42", "1"), Ok(None));
+    let own = Ok(Some(Endpoint::Any { port: 81 }));
+    for (pid, count) in [("43", "1"), ("43", "2"), ("", "1"), ("x", "1"), ("42", "")] {
+        assert_eq!(passed(pid, count), own, "{pid:?} {count:?}");
+    }
+    let unread = [("LISTEN_PID", "42"), ("LISTEN_FDS", "1"), ("PORT", "http")];
+    assert!(config(&unread).is_ok());
+    for count in ["0", "2", "x", "01"] {
+        let line = format!("LISTEN_FDS={count:?}: expected 1, as the server has one socket");
+        assert_eq!(passed("42", count), Err(line));
+    }
 }
 
 #[test]
@@ -169,7 +200,7 @@ fn an_error_stays_one_line_whatever_the_value() {
         config(&[("PORT", "1\n\"2\u{7f}")]),
         Err(r#"PORT="1\n\"2\u{7f}": expected a number from 0 to 65535"#.to_owned())
     );
-    let error = Config::from_lookup(|_| Some(OsString::from_vec(vec![0xff]))).unwrap_err();
+    let error = Config::from_lookup(|_| Some(OsString::from_vec(vec![0xff])), PID).unwrap_err();
     assert!(error.to_string().starts_with("LISTEN=\"\u{fffd}\""));
 }
 
@@ -188,13 +219,13 @@ fn any_value_is_read_or_named_in_one_line() {
             })
             .collect();
         let set = OsString::from_vec(value.clone());
-        let config = Config::from_lookup(|name| (name == variable).then(|| set.clone()));
+        let config = Config::from_lookup(|name| (name == variable).then(|| set.clone()), PID);
         match config {
             Ok(config) => {
                 let number = str::from_utf8(&value)
                     .ok()
                     .and_then(|value| value.parse().ok());
-                if let (Endpoint::Any { port }, "PORT") = (config.endpoint, variable) {
+                if let (Some(Endpoint::Any { port }), "PORT") = (config.endpoint, variable) {
                     assert_eq!(Some(u64::from(port)), number, "seed {seed}: {value:?}");
                 }
                 if let ("MAX_CONNECTIONS", count) = (variable, config.limits.max_connections) {

@@ -5,7 +5,7 @@
 
 pub use descriptors::raise_descriptor_limit;
 pub use signals::signal_pipe;
-pub use socket::unsent;
+pub use socket::{passed_listener, unsent};
 
 mod descriptors;
 mod signals;

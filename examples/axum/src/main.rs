@@ -8,6 +8,8 @@
 mod app;
 #[path = "../../../src/config.rs"]
 mod config;
+#[path = "../../../src/manager.rs"]
+mod manager;
 mod routes;
 #[path = "../../../src/shutdown.rs"]
 mod shutdown;
@@ -16,7 +18,7 @@ use std::env;
 use std::error::Error;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use hyper_util::service::TowerToHyperService;
 // Named, so that it is linked: it takes the place of the C library's allocator.
@@ -25,6 +27,7 @@ use scratch_server::{Drained, Listener, event_loop, log, serve};
 
 use crate::app::App;
 use crate::config::{Config, ConfigError, describe};
+use crate::manager::{Notifier, passed_listener};
 use crate::shutdown::Signals;
 
 const EXIT_CONFIGURATION: u8 = 2;
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
 fn run() -> Result<Drained, Box<dyn Error>> {
     // First, because the kernel drops a signal to PID 1 that has no handler.
     let signals = sys::signal_pipe()?;
-    let config = Config::from_lookup(env::var_os::<&str>)?;
+    let config = Config::from_lookup(env::var_os::<&str>, process::id())?;
     log::init(config.log);
     let event_loop = event_loop()?;
     let drained = event_loop.block_on(run_server(config, signals));
@@ -60,9 +63,13 @@ fn run() -> Result<Drained, Box<dyn Error>> {
 
 async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Box<dyn Error>> {
     let signals = Signals::watch(signals)?;
-    let listener = Listener::bind(&config.endpoint, config.socket_mode)
-        .map_err(|error| format!("cannot listen on {}: {error}", describe(&config.endpoint)))?;
+    let listener = match &config.endpoint {
+        None => passed_listener()?,
+        Some(endpoint) => Listener::bind(endpoint, config.socket_mode)
+            .map_err(|error| format!("cannot listen on {}: {error}", describe(endpoint)))?,
+    };
     log::info_now(format_args!("Starting server on {listener}"));
+    let mut manager = Notifier::new(config.notify_socket);
 
     // A pool of database connections would be made here as well. A signal ends the wait.
     let Some(app) = signals.unless_signalled(App::open()).await else {
@@ -75,8 +82,11 @@ async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Box<dyn
     let service = TowerToHyperService::new(routes::router(app.clone()));
     let make_service = move |_peer| service.clone();
     let shutdown = async {
+        // Polled for the first time when every worker runs.
+        manager.notify("READY=1");
         signals.first().await;
         app.stop();
+        manager.notify("STOPPING=1");
     };
     let drained = serve(
         listener,

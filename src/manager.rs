@@ -1,0 +1,61 @@
+//! The service manager that started this process, such as systemd or Podman: the socket that it passes,
+//! and what it is told.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use scratch_server::{Listener, log};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::ConfigError;
+
+/// The listening socket that the manager passes as descriptor 3 (sd_listen_fds(3)). To be called once,
+/// and before another socket listens.
+///
+/// # Errors
+///
+/// If descriptor 3 is something else.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime with its I/O driver.
+pub fn passed_listener() -> Result<Listener, ConfigError> {
+    let listener = sys::passed_listener().and_then(Listener::adopt);
+    listener.map_err(|_| ConfigError::PASSED_SOCKET)
+}
+
+/// Tells the manager how far this process is (sd_notify(3)).
+pub struct Notifier(Option<&'static [u8]>);
+
+impl Notifier {
+    /// `socket` is the value of `NOTIFY_SOCKET`: the path of a unix socket, or `@` and its abstract name.
+    /// Without it nothing is told.
+    pub fn new(socket: Option<&'static [u8]>) -> Self {
+        Self(socket)
+    }
+
+    /// Tells `state`, such as `READY=1`. Where that fails, one line is logged and nothing more is told.
+    pub fn notify(&mut self, state: &str) {
+        let Some(socket) = self.0 else { return };
+        if let Err(error) = send(socket, state) {
+            let socket = String::from_utf8_lossy(socket);
+            log::warn(format_args!(
+                "NOTIFY_SOCKET={socket:?}: {state} was not sent: {error}"
+            ));
+            self.0 = None;
+        }
+    }
+}
+
+fn send(socket: &[u8], state: &str) -> io::Result<()> {
+    let mut path = socket.to_vec();
+    if path.starts_with(b"@") {
+        path[0] = 0;
+    }
+    let address = SockAddr::unix(OsStr::from_bytes(&path))?;
+    // A manager that does not read may not hold up the event loop.
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM.nonblocking(), None)?;
+    socket.send_to(state.as_bytes(), &address)?;
+    Ok(())
+}
