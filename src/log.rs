@@ -4,22 +4,48 @@
 //! logged once it serves goes through a bounded queue to a thread of its own, which the first such
 //! line starts; the lines before that are written where they arise, and cost no thread.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::mem;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Lines that may wait for the pipe; more are dropped and counted.
-const QUEUE: usize = 1_024;
+const MAX_LINES: usize = 1_024;
 /// How long the exit of the process may wait for the pipe to take what is queued.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Off as u8);
-static WRITER: OnceLock<Option<SyncSender<Message>>> = OnceLock::new();
-static DROPPED: AtomicUsize = AtomicUsize::new(0);
+static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+    lines: VecDeque::new(),
+    dropped: 0,
+    writer: None,
+});
+/// Notified when the writer turns idle, and when it should no longer be.
+static CHANGED: Condvar = Condvar::new();
+
+/// The lines that wait for the pipe.
+struct Queue {
+    lines: VecDeque<String>,
+    /// Lines dropped since this was last logged.
+    dropped: usize,
+    /// Started by the first line.
+    writer: Option<Writer>,
+}
+
+/// The thread that writes the queue.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Writer {
+    /// It could not be started.
+    Missing,
+    /// It waits for a line.
+    Idle,
+    /// It writes.
+    Busy,
+}
 
 /// How much is logged; each level includes those before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,11 +61,6 @@ pub enum Level {
     Info,
     /// A line a request.
     Debug,
-}
-
-enum Message {
-    Line(String),
-    Flush(SyncSender<()>),
 }
 
 impl Level {
@@ -95,20 +116,9 @@ pub fn debug(message: fmt::Arguments<'_>) {
 
 /// Waits until the queue is written, or for half a second if nobody reads it.
 pub fn flush() {
-    let Some(Some(writer)) = WRITER.get() else {
-        return;
-    };
-    let deadline = Instant::now() + FLUSH_TIMEOUT;
-    let (done, flushed) = sync_channel(1);
-    let mut message = Message::Flush(done);
-    while let Err(TrySendError::Full(back)) = writer.try_send(message) {
-        if Instant::now() >= deadline {
-            return;
-        }
-        message = back;
-        thread::sleep(Duration::from_millis(1));
-    }
-    let _ = flushed.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    let is_busy = |queue: &mut Queue| queue.writer == Some(Writer::Busy);
+    // In either case the process goes on to its exit.
+    let _ = CHANGED.wait_timeout_while(queue(), FLUSH_TIMEOUT, is_busy);
 }
 
 fn log(level: Level, message: fmt::Arguments<'_>) {
@@ -116,38 +126,55 @@ fn log(level: Level, message: fmt::Arguments<'_>) {
         return;
     }
     let line = format!("{message}\n");
-    match WRITER.get_or_init(start_writer) {
-        Some(writer) => {
-            if writer.try_send(Message::Line(line)).is_err() {
-                DROPPED.fetch_add(1, Ordering::Relaxed);
+    let mut queue = queue();
+    match *queue.writer.get_or_insert_with(start_writer) {
+        Writer::Missing => {
+            drop(queue);
+            write(&line);
+            return;
+        }
+        Writer::Idle => {
+            queue.writer = Some(Writer::Busy);
+            CHANGED.notify_all();
+        }
+        Writer::Busy => {}
+    }
+    if queue.lines.len() < MAX_LINES {
+        queue.lines.push_back(line);
+    } else {
+        queue.dropped += 1;
+    }
+}
+
+fn start_writer() -> Writer {
+    let thread = thread::Builder::new().name("log".into()).spawn(write_queue);
+    thread.map_or(Writer::Missing, |_| Writer::Busy)
+}
+
+fn write_queue() {
+    let mut locked = queue();
+    loop {
+        while let Some(line) = locked.lines.pop_front() {
+            let dropped = mem::take(&mut locked.dropped);
+            drop(locked);
+            write(&line);
+            if dropped > 0 {
+                write(&format!("warning: {dropped} log lines dropped\n"));
             }
+            locked = queue();
         }
-        None => write(&line),
+        locked.writer = Some(Writer::Idle);
+        CHANGED.notify_all();
+        let is_idle = |queue: &mut Queue| queue.writer == Some(Writer::Idle);
+        locked = CHANGED
+            .wait_while(locked, is_idle)
+            .unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-fn start_writer() -> Option<SyncSender<Message>> {
-    let (sender, receiver) = sync_channel(QUEUE);
-    thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write_queue(&receiver))
-        .is_ok()
-        .then_some(sender)
-}
-
-fn write_queue(queue: &Receiver<Message>) {
-    for message in queue {
-        if let Message::Line(line) = &message {
-            write(line);
-        }
-        let dropped = DROPPED.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            write(&format!("warning: {dropped} log lines dropped\n"));
-        }
-        if let Message::Flush(done) = message {
-            let _ = done.try_send(());
-        }
-    }
+fn queue() -> MutexGuard<'static, Queue> {
+    // Every critical section leaves it whole.
+    QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn write(line: &str) {
