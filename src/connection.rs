@@ -102,7 +102,9 @@ impl<S: AnyService> Connection<S> {
             self.slot.mark_busy();
             let head_deadline = mem::take(&mut is_first).then_some(self.wait_until);
             // In a box of its own: a connection that waits should not be as large as one that does not.
-            match Box::pin(self.serve_requests(unparsed, head_deadline)).await {
+            let next = Box::pin(self.serve_requests(unparsed, head_deadline)).await;
+            self.shared.freed.note();
+            match next {
                 Next::Request(rest) => unparsed = rest,
                 Next::CloseInStages { may_send_more } => break may_send_more,
                 Next::Close => return,
@@ -247,6 +249,12 @@ impl<S: AnyService> Connection<S> {
             }
         })
         .await;
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        self.shared.freed.note();
     }
 }
 

@@ -20,6 +20,7 @@
 //!   - `alarm`, `activity`: the one timer, and what hyper did since the last look
 //! - `shared`: what all workers share
 //! - `head_timer`: whether hyper waits for the head of a request
+//! - `memory`: what is free goes back to the kernel
 //! - `slots`: how many connections there may be, and which one is evicted
 //! - `lifecycle`: the stages of the server, and what still runs
 //! - `listener`: the listening socket, TCP or unix
@@ -48,6 +49,7 @@ mod lifecycle;
 mod limits;
 mod listener;
 pub mod log;
+mod memory;
 mod server;
 mod service;
 mod shared;

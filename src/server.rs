@@ -121,7 +121,7 @@ where
         "Ready: WORKERS={workers}, MAX_CONNECTIONS={max_connections}"
     ));
 
-    shutdown.await;
+    shared.freed.give_back_until(shutdown).await;
     shared.enter(Stage::Stopping);
     log::info(format_args!(
         "Shutdown signal received, finishing requests..."

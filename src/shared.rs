@@ -8,6 +8,7 @@ use hyper::server::conn::http1;
 use crate::head_timer::HeadTimer;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::limits::Limits;
+use crate::memory::Freed;
 use crate::slots::Slots;
 
 pub(crate) struct Shared {
@@ -15,6 +16,7 @@ pub(crate) struct Shared {
     pub(crate) http1: http1::Builder,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) freed: Freed,
     /// When an accept error of the process's own was last logged.
     pub(crate) exhaustion_logged: Mutex<Option<Instant>>,
 }
@@ -34,6 +36,7 @@ impl Shared {
         Self {
             slots: Arc::new(Slots::new(limits.max_connections.get())),
             lifecycle: Arc::new(Lifecycle::new()),
+            freed: Freed::default(),
             exhaustion_logged: Mutex::default(),
             limits,
             http1,
