@@ -192,7 +192,7 @@ pub fn describe(endpoint: &Endpoint<'_>) -> String {
     match *endpoint {
         Endpoint::Any { port } => format!(":{port}"),
         Endpoint::Ip(address) => address.to_string(),
-        Endpoint::Unix(path) => format!("unix:{}", String::from_utf8_lossy(path).escape_debug()),
+        Endpoint::Unix(path) => format!("unix:{}", path.escape_ascii()),
     }
 }
 
@@ -207,9 +207,8 @@ impl fmt::Display for ConfigError {
             value,
             rule,
         } = self.0;
-        // `{:?}` escapes what would otherwise break the line.
-        let value = String::from_utf8_lossy(value);
-        write!(f, "{variable}={value:?}: expected {rule}")
+        let value = value.escape_ascii();
+        write!(f, "{variable}=\"{value}\": expected {rule}")
     }
 }
 

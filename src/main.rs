@@ -12,8 +12,6 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::process::{self, ExitCode};
 
-// Named, so that it is linked: it takes the place of the C library's allocator.
-use malloc as _;
 use scratch_server::{Drained, Listener, event_loop, log, serve};
 
 use crate::config::{Config, ConfigError};
@@ -175,8 +173,8 @@ enum Failure {
 impl Failure {
     fn unknown(argument: &OsStr) -> Self {
         Self::Configuration(format!(
-            "argument {:?}: expected --help, --version or none",
-            argument.to_string_lossy()
+            "argument \"{}\": expected --help, --version or none",
+            argument.as_encoded_bytes().escape_ascii()
         ))
     }
 

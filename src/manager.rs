@@ -39,9 +39,9 @@ impl Notifier {
     pub fn notify(&mut self, state: &str) {
         let Some(socket) = self.0 else { return };
         if let Err(error) = send(socket, state) {
-            let socket = String::from_utf8_lossy(socket);
+            let socket = socket.escape_ascii();
             log::warn(format_args!(
-                "NOTIFY_SOCKET={socket:?}: {state} was not sent: {error}"
+                "NOTIFY_SOCKET=\"{socket}\": {state} was not sent: {error}"
             ));
             self.0 = None;
         }

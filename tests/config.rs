@@ -198,10 +198,10 @@ fn a_value_that_breaks_its_rule_is_named_with_it() {
 fn an_error_stays_one_line_whatever_the_value() {
     assert_eq!(
         config(&[("PORT", "1\n\"2\u{7f}")]),
-        Err(r#"PORT="1\n\"2\u{7f}": expected a number from 0 to 65535"#.to_owned())
+        Err(r#"PORT="1\n\"2\x7f": expected a number from 0 to 65535"#.to_owned())
     );
     let error = Config::from_lookup(|_| Some(OsString::from_vec(vec![0xff])), PID).unwrap_err();
-    assert!(error.to_string().starts_with("LISTEN=\"\u{fffd}\""));
+    assert!(error.to_string().starts_with(r#"LISTEN="\xff""#));
 }
 
 #[test]

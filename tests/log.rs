@@ -81,6 +81,7 @@ fn debug_has_a_line_a_request_with_peer_and_escapes() {
         ("GET /livez?token=secret", r#"GET "/livez" "#),
         ("HEAD /livez", r#"HEAD "/livez" "#),
         (r#"GET /a"b"#, r#"GET "/a\"b" "#),
+        ("GET /ä", r#"GET "/\xc3\xa4" "#),
     ] {
         let mut client = server.connect();
         let peer = client.0.local_addr().expect("an address");

@@ -227,12 +227,13 @@ impl Line {
             bytes,
             ..
         } = self;
-        let (path, micros) = (self.uri.path(), self.started.elapsed().as_micros());
+        // What came from the network must not break the line; a method is a token, and cannot.
+        let path = self.uri.path().as_bytes().escape_ascii();
+        let micros = self.started.elapsed().as_micros();
         let status = self.status.as_ref().map_or("-", StatusCode::as_str);
         let suffix = if is_broken_off { " abandoned" } else { "" };
-        // `{:?}` escapes what came from the network; a method is a token and cannot need it.
         log::debug(format_args!(
-            "{method} {path:?} {status} {bytes} bytes {micros} us {peer}{suffix}"
+            "{method} \"{path}\" {status} {bytes} bytes {micros} us {peer}{suffix}"
         ));
     }
 }

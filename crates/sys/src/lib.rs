@@ -10,3 +10,4 @@ pub use socket::{passed_listener, unsent};
 mod descriptors;
 mod signals;
 mod socket;
+mod threads;
