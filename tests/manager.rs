@@ -1,4 +1,6 @@
 //! What a service manager passes and is told: sd_listen_fds(3) and sd_notify(3).
+//!
+//! With systemd's own program: `cargo test --test manager -- --ignored`
 
 mod common;
 
@@ -10,7 +12,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::process::{Command, Stdio, id};
 
 use common::{
-    Client, GET, PATIENCE, Process, Server, SocketPath, server_binary, with_each_number_of_workers,
+    Client, GET, PATIENCE, Process, Server, SocketPath, server_binary, wait_until,
+    with_each_number_of_workers,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -136,6 +139,31 @@ fn what_is_not_one_listening_stream_socket_is_one_line_and_exit_code_2() {
         let line = format!("error: LISTEN_FDS={value:?}: expected {rule}\n");
         assert_eq!((code, stdout.as_str(), stderr), (Some(2), "", line));
     }
+}
+
+#[test]
+#[ignore = "needs systemd-socket-activate"]
+fn systemd_starts_the_server_at_the_first_connection() {
+    let path = SocketPath::new("systemd");
+    let mut command = Command::new("systemd-socket-activate");
+    command
+        .arg(format!("--listen={}", path.0.display()))
+        .arg("--fdname=http")
+        .arg(server_binary());
+    for (name, value) in common::SERVICE_ENVIRONMENT {
+        command.arg(format!("--setenv={name}={value}"));
+    }
+    let mut systemd = Process::spawn(command);
+    let program = format!("/proc/{}/exe", systemd.pid());
+    let runs_server = || fs::read_link(&program).expect("it runs") == server_binary();
+    wait_until("systemd has bound the socket", || path.0.exists());
+    assert!(!runs_server());
+    // Nothing but a connection starts the server, which takes the place of systemd's process.
+    path.wait_until_served();
+    assert!(runs_server());
+    systemd.signal("TERM");
+    assert_eq!(systemd.exit().code(), Some(0));
+    assert!(path.0.exists());
 }
 
 /// What is told at the start and at the end of a server, in their order.

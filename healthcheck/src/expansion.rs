@@ -14,8 +14,6 @@ const FORMS: &str = "${NAME}, ${NAME:-default} or $$";
 /// # Errors
 ///
 /// What was expected instead. If that is a value, `subject` becomes the variable.
-// Not inlined, as it is called twice: 500 bytes less.
-#[inline(never)]
 pub(crate) fn expand<'a>(
     text: &mut Text<'_>,
     argument: &'a [u8],

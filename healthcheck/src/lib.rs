@@ -58,10 +58,10 @@ TARGET: the server that LISTEN and PORT describe, at /health, or
   --header FIELD   'Name: value', repeatable
   --method METHOD  GET or HEAD
   --body TEXT      to be in the first 64 KiB
-  --verbose        report each change of the answer
+  --verbose        report changes of the answer
   -h, --help, --version
 
-TARGET and FIELD may have ${NAME}, ${NAME:-default}, and $$ for a dollar.
+TARGET and FIELD may have ${NAME}, ${NAME:-default}, $$ for a dollar.
 ";
 
 /// What the process exits with. Docker reserves 2, so there is nothing else.

@@ -112,7 +112,7 @@ fn timespec(millis: u32) -> Timespec {
 pub(crate) const PAUSE: u32 = 100;
 
 /// Probes once: the status of a healthy answer, or `None` where connecting is all that was asked.
-// Not inlined: 190 bytes less.
+// Not inlined: 220 bytes less.
 #[inline(never)]
 pub(crate) fn attempt(options: &Options<'_>, timer: &Timer) -> Result<Option<u16>, Failure> {
     let socket = connect_target(&options.target, timer).map_err(Failure::Connect)?;
