@@ -1,5 +1,6 @@
 # The image: two static binaries and nothing else. Build with `docker build -t scratch-server .`
-# Others, with `--target`: healthcheck (the probe alone), debian and debug (a larger base), dev.
+# Others, with `--target`: tiny (docs/tiny.md), healthcheck (the probe alone), debian and debug (a larger
+# base), dev.
 
 # Pinned by version for people and by digest for machines. Any image with this Rust, a C compiler
 # to link with and a musl target will do: `--build-arg RUST_IMAGE=...`
@@ -32,12 +33,27 @@ RUN touch src/lib.rs */src/lib.rs crates/*/src/lib.rs \
  && mkdir /out && cp target/*/release/server target/*/release/healthcheck /out \
  && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers
 
-FROM scratch AS server
+# The same with a standard library of their own, by unstable flags of the same compiler.
+FROM ${RUST_IMAGE} AS tiny-build
+WORKDIR /build
+ENV RUSTC_BOOTSTRAP=1
+RUN test -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src
+
+COPY --from=manifests /build .
+RUN cargo build --config .cargo/tiny.toml --locked --release --workspace --lib
+
+COPY . .
+RUN touch src/lib.rs */src/lib.rs crates/*/src/lib.rs \
+ && cargo build --config .cargo/tiny.toml --locked --release --workspace --bins \
+ && mkdir /out && cp target/*/release/server target/*/release/healthcheck /out \
+ && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers
+
+# What is said of the image, whichever binaries it holds.
+FROM scratch AS empty
 LABEL org.opencontainers.image.title="scratch-server" \
       org.opencontainers.image.description="A hyper server and its health probe, alone in their image" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-COPY --from=build /out/ /
 # Numeric, because Kubernetes cannot tell of a name whether it is root (runAsNonRoot).
 USER 65532:65532
 EXPOSE 8080
@@ -47,6 +63,12 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --start-interval=100ms --retries=3 \
     CMD ["/healthcheck"]
 ENTRYPOINT ["/server"]
+
+FROM empty AS server
+COPY --from=build /out/ /
+
+FROM empty AS tiny
+COPY --from=tiny-build /out/ /
 
 # The probe alone, to copy from.
 FROM scratch AS healthcheck
