@@ -3,10 +3,11 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use scratch_server::{Listener, log};
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::ConfigError;
 
@@ -49,13 +50,13 @@ impl Notifier {
 }
 
 fn send(socket: &[u8], state: &str) -> io::Result<()> {
-    let mut path = socket.to_vec();
-    if path.starts_with(b"@") {
-        path[0] = 0;
-    }
-    let address = SockAddr::unix(OsStr::from_bytes(&path))?;
+    let address = match socket {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path)),
+    }?;
+    let socket = UnixDatagram::unbound()?;
     // A manager that does not read may not hold up the event loop.
-    let socket = Socket::new(Domain::UNIX, Type::DGRAM.nonblocking(), None)?;
-    socket.send_to(state.as_bytes(), &address)?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
 }
