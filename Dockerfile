@@ -2,51 +2,89 @@
 # Others, with `--target`: tiny (docs/tiny.md), healthcheck (the probe alone), debian and debug (a larger
 # base), dev.
 
-# Pinned by version for people and by digest for machines. Any image with this Rust, a C compiler
-# to link with and a musl target will do: `--build-arg RUST_IMAGE=...`
+# Pinned by version for people and by digest for machines. Any image with this Rust, a C compiler for
+# build scripts, and rustup or the musl targets will do: `--build-arg RUST_IMAGE=...`
 ARG RUST_IMAGE=rust:1.95.0-alpine3.23@sha256:606fd313a0f49743ee2a7bd49a0914bab7deedb12791f3a846a34a4711db7ed2
 ARG DEBIAN_IMAGE=debian:trixie-20260803-slim
 
+# One stage for each architecture that the image can be built for. The compiler is one for the machine that
+# builds ($BUILDPLATFORM), so nothing is emulated. The sources of dependencies are in CARGO_HOME, and
+# their paths, which panics name, would otherwise differ where that does.
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS rust-amd64
+ENV CARGO_BUILD_TARGET=x86_64-unknown-linux-musl \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME}/registry/src=/cargo"
+
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS rust-arm64
+# A static-pie, so that ASLR stays on: for aarch64 rustc would link a static program at a fixed address. Instead of
+# its choice of start-up code, this links the code that relocates the program; musl has both.
+ENV CARGO_BUILD_TARGET=aarch64-unknown-linux-musl \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME}/registry/src=/cargo \
+-C link-self-contained=no -L native=/musl -C link-arg=/musl/rcrt1.o -C link-arg=/musl/crti.o -C link-arg=/musl/crtn.o \
+-C link-arg=-pie -C link-arg=--no-dynamic-linker -C link-arg=-ztext"
+
+FROM rust-${TARGETARCH} AS rust
+WORKDIR /build
+RUN libraries=$(rustc --print target-libdir --target $CARGO_BUILD_TARGET) \
+ && { test -d $libraries || rustup target add $CARGO_BUILD_TARGET; } \
+ && ln -s $libraries/self-contained /musl
+
+# cargo-auditable writes into each binary which crates it is made of, for scanners.
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS auditable
+RUN CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --root /usr/local cargo-auditable@0.7.7
+
 # The sources without their code: of each package its manifest, its build script, and an empty library
 # and program. An edit of the code leaves this stage's files as they are.
-FROM ${RUST_IMAGE} AS manifests
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS manifests
 WORKDIR /build
 COPY . .
 RUN find . -path '*/src/*' -type f ! -name lib.rs ! -name main.rs -delete \
  && find . -path '*/src/*' -type f -exec truncate -s 0 {} +
 
-FROM ${RUST_IMAGE} AS build
-WORKDIR /build
-
+FROM rust AS build
 # The dependencies, in a layer that only their versions and flags can change: the libraries are empty,
 # so that all cargo has to compile is what they depend on.
 COPY --from=manifests /build .
-RUN cargo build --locked --release --workspace --lib
+RUN cargo build --locked --release --lib
 
+COPY --from=auditable /usr/local/bin/cargo-auditable /usr/local/bin/
 COPY . .
 # Files keep their time of last change, which may be before the empty libraries were built: hence
-# touch. The probe has no std and cannot unwind, so it always aborts. The
-# last line fails the build if something turned the binaries dynamic: on scratch they would not run.
-RUN touch src/lib.rs */src/lib.rs crates/*/src/lib.rs \
- && cargo build --locked --release --bins \
- && cargo build --locked --release --package healthcheck --config 'profile.release.panic="abort"' \
- && mkdir /out && cp target/*/release/server target/*/release/healthcheck /out \
- && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers
+# touch. The readelf line fails the build if something turned the binary dynamic: on scratch it would not
+# run. The last line makes the image the same whenever it is built.
+RUN touch src/lib.rs crates/*/src/lib.rs \
+ && cargo auditable build --locked --release --bin server \
+ && mkdir /out && cp target/$CARGO_BUILD_TARGET/release/server /out \
+ && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers \
+ && touch -d @0 /out/* /out
+
+# The same for the probe, on its own. It has no std and cannot unwind, so it always aborts.
+FROM rust AS build-healthcheck
+COPY --from=manifests /build .
+RUN cargo build --locked --release --package healthcheck --lib
+
+COPY --from=auditable /usr/local/bin/cargo-auditable /usr/local/bin/
+COPY . .
+RUN touch healthcheck/src/lib.rs crates/*/src/lib.rs \
+ && cargo auditable build --locked --release --package healthcheck --config 'profile.release.panic="abort"' \
+ && mkdir /out && cp target/$CARGO_BUILD_TARGET/release/healthcheck /out \
+ && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers \
+ && touch -d @0 /out/* /out
 
 # The same with a standard library of their own, by unstable flags of the same compiler.
-FROM ${RUST_IMAGE} AS tiny-build
-WORKDIR /build
+FROM rust AS build-tiny
 ENV RUSTC_BOOTSTRAP=1
 RUN test -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src
 
 COPY --from=manifests /build .
 RUN cargo build --config .cargo/tiny.toml --locked --release --workspace --lib
 
+COPY --from=auditable /usr/local/bin/cargo-auditable /usr/local/bin/
 COPY . .
 RUN touch src/lib.rs */src/lib.rs crates/*/src/lib.rs \
- && cargo build --config .cargo/tiny.toml --locked --release --workspace --bins \
- && mkdir /out && cp target/*/release/server target/*/release/healthcheck /out \
- && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers
+ && cargo auditable build --config .cargo/tiny.toml --locked --release --workspace --bins \
+ && mkdir /out && cp target/$CARGO_BUILD_TARGET/release/server target/$CARGO_BUILD_TARGET/release/healthcheck /out \
+ && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers \
+ && touch -d @0 /out/* /out
 
 # What is said of the image, whichever binaries it holds.
 FROM scratch AS empty
@@ -65,14 +103,15 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --start-interval=100ms
 ENTRYPOINT ["/server"]
 
 FROM empty AS server
+COPY --from=build-healthcheck /out/ /
 COPY --from=build /out/ /
 
 FROM empty AS tiny
-COPY --from=tiny-build /out/ /
+COPY --from=build-tiny /out/ /
 
 # The probe alone, to copy from.
 FROM scratch AS healthcheck
-COPY --from=build /out/healthcheck /
+COPY --from=build-healthcheck /out/ /
 USER 65532:65532
 ENTRYPOINT ["/healthcheck"]
 

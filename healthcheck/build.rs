@@ -10,13 +10,16 @@ fn main() {
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
         println!("cargo:rustc-cfg=bare");
         let package = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-        println!("cargo:rustc-link-arg-bins=-Wl,-T,{package}/src/link.ld");
-        // For x86_64 musl, Rust links a static-pie; for others, a program at a fixed address, and
-        // the kernel maps nothing at the lowest ones.
-        let base = match is("CARGO_CFG_TARGET_ARCH", "x86_64") {
-            true => "0",
-            false => "0x400000",
-        };
-        println!("cargo:rustc-link-arg-bins=-Wl,--defsym=BASE={base}");
+        link(&["-T", &format!("{package}/src/link.ld"), "-z", "norelro"]);
+        // For x86_64, rustc links static programs position-independent. For others it does not know how, which
+        // is its start-up code alone: the probe has its own (src/start.rs).
+        link(&["-pie", "--no-dynamic-linker", "-z", "text"]);
+    }
+}
+
+/// Adds arguments for the linker itself (rust-lld).
+fn link(arguments: &[&str]) {
+    for argument in arguments {
+        println!("cargo:rustc-link-arg-bins={argument}");
     }
 }

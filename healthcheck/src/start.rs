@@ -20,12 +20,15 @@ unsafe extern "C" fn start() -> ! {
         "call {begin}",
         begin = sym begin
     );
-    // Linked at a fixed address, there is nothing to relocate.
     #[cfg(target_arch = "aarch64")]
     naked_asm!(
         "mov x0, sp",
-        "mov x2, xzr",
-        "mov x3, xzr",
+        "adrp x1, __ehdr_start",
+        "add x1, x1, :lo12:__ehdr_start",
+        "adrp x2, relocations",
+        "add x2, x2, :lo12:relocations",
+        "adrp x3, relocations_end",
+        "add x3, x3, :lo12:relocations_end",
         "b {begin}",
         begin = sym begin
     );
