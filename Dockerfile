@@ -2,10 +2,10 @@
 # Others, with `--target`: tiny (docs/tiny.md), healthcheck (the probe alone), debian and debug (a larger
 # base), dev.
 
-# Pinned by version for people and by digest for machines. Any image with this Rust, a C compiler for
+# Pinned by version for people and by digest for machines; docs/release.md says how to renew them. Any image with this Rust, a C compiler for
 # build scripts, and rustup or the musl targets will do: `--build-arg RUST_IMAGE=...`
 ARG RUST_IMAGE=rust:1.95.0-alpine3.23@sha256:606fd313a0f49743ee2a7bd49a0914bab7deedb12791f3a846a34a4711db7ed2
-ARG DEBIAN_IMAGE=debian:trixie-20260803-slim
+ARG DEBIAN_IMAGE=debian:trixie-20260803-slim@sha256:3a39a0592364683e6bab97937b72cad5a8fa6dcbbee90edb3bb48c7f8e94f258
 
 # One stage for each architecture that the image can be built for. The compiler is one for the machine that
 # builds ($BUILDPLATFORM), so nothing is emulated. The sources of dependencies are in CARGO_HOME, and

@@ -226,6 +226,11 @@ fn the_configuration_is_what_orchestrators_ask_for() {
     };
     assert!(!label("title").is_empty());
     assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
+    for program in ["server", "healthcheck"] {
+        let entrypoint = format!("--entrypoint=/{program}");
+        let said = docker(&["run", "--rm", &entrypoint, &image(), "--version"]);
+        assert_eq!(said, format!("{program} {}", label("version")));
+    }
     assert_eq!(label("licenses"), "MIT OR Apache-2.0");
     assert!(!label("description").is_empty());
 }

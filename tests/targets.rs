@@ -6,6 +6,7 @@
 mod common;
 
 use std::env;
+use std::process::Command;
 
 use common::docker::docker;
 
@@ -42,6 +43,22 @@ fn healthcheck_is_one_layer_that_runs() {
     assert_eq!((layers, size), ("1", probe.as_str()));
     let version = docker(&["run", "--rm", &image, "--version"]);
     assert_eq!(version, concat!("healthcheck ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
+fn healthcheck_is_built_without_the_server() {
+    // Without a value the build argument is taken from the environment, if it is there.
+    let build = Command::new("docker")
+        .args(["build", "--progress=plain", "--target=healthcheck"])
+        .args(["--build-arg=RUST_IMAGE", env!("CARGO_MANIFEST_DIR")])
+        .output()
+        .expect("docker is on PATH");
+    let log = String::from_utf8(build.stderr).expect("text");
+    assert!(build.status.success(), "{log}");
+    // BuildKit names the stage of each step, also of those that it has in its cache.
+    assert!(log.contains(" [build-healthcheck "), "{log}");
+    assert!(!log.contains(" [build "), "{log}");
 }
 
 #[test]
