@@ -76,12 +76,14 @@ ENV RUSTC_BOOTSTRAP=1
 RUN test -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src
 
 COPY --from=manifests /build .
-RUN cargo build --config .cargo/tiny.toml --locked --release --workspace --lib
+# An absolute path, because cargo-auditable runs cargo in the directory of each package.
+ENV TINY=/build/.cargo/tiny.toml
+RUN cargo build --config $TINY --locked --release --workspace --lib
 
 COPY --from=auditable /usr/local/bin/cargo-auditable /usr/local/bin/
 COPY . .
 RUN touch src/lib.rs */src/lib.rs crates/*/src/lib.rs \
- && cargo auditable build --config .cargo/tiny.toml --locked --release --workspace --bins \
+ && cargo auditable build --config $TINY --locked --release --workspace --bins \
  && mkdir /out && cp target/$CARGO_BUILD_TARGET/release/server target/$CARGO_BUILD_TARGET/release/healthcheck /out \
  && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers \
  && touch -d @0 /out/* /out

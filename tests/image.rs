@@ -62,7 +62,10 @@ impl Container {
         let environment: Vec<_> = environment.iter().map(String::as_str).collect();
         // Docker takes the last one of each option.
         let memory = env::var("IMAGE_MEMORY").map_or(vec![], |memory| {
-            vec![format!("--memory={memory}"), format!("--memory-swap={memory}")]
+            vec![
+                format!("--memory={memory}"),
+                format!("--memory-swap={memory}"),
+            ]
         });
         let memory: Vec<_> = memory.iter().map(String::as_str).collect();
         let run = ["run", "--detach"];
