@@ -124,11 +124,17 @@ impl<S: AnyService> Connection<S> {
             wait_until,
             ..
         } = self;
+        let lifecycle = &shared.lifecycle;
+        let has_to_close = || {
+            slot.eviction_requested()
+                || slot.is_idle() && lifecycle.has_reached(Stage::Draining)
+                || lifecycle.has_reached(Stage::Over)
+        };
         poll_fn(|cx| {
             slot.register(cx.waker());
             // A connection is given up only after a look at its socket: what the event loop knows of it
             // may be older than the reason to close it.
-            if slot.eviction_requested() || shared.lifecycle.has_reached(Stage::Draining) {
+            if has_to_close() {
                 return Poll::Ready(has_unread(stream));
             }
             // `readable()` alone is sometimes woken for nothing, and buffers would be built for it.
@@ -142,6 +148,9 @@ impl<S: AnyService> Connection<S> {
                 // Not at accept, because its first request may be about to arrive; until then it
                 // counts as busy.
                 slot.mark_idle();
+                if has_to_close() {
+                    return Poll::Ready(has_unread(stream));
+                }
                 alarm.set(Some(*wait_until));
             }
             Poll::Pending

@@ -223,6 +223,11 @@ impl Slot {
         }
     }
 
+    /// Whether the connection was marked idle since it was accepted or last marked busy.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.entry.idle.load(SeqCst)
+    }
+
     /// Whether an acceptor needs the slot.
     pub(crate) fn eviction_requested(&self) -> bool {
         self.entry.eviction_requested.load(SeqCst)

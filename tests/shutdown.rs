@@ -85,6 +85,26 @@ fn unread_first_requests_on_silent_connections_are_answered() {
 }
 
 #[test]
+fn a_first_request_that_is_about_to_arrive_is_answered() {
+    // A connection has some milliseconds for its first request. A try in which this test needs longer says
+    // nothing; without them, no try succeeds.
+    let is_answered = || {
+        let mut server = Server::start(&[]);
+        let mut idle = server.connect();
+        idle.request(GET);
+        let mut fresh = server.connect();
+        server.terminate();
+        // From here on the server drains.
+        idle.assert_closed();
+        fresh.send(GET);
+        let answer = fresh.read_to_end();
+        assert_eq!(server.exit().code(), Some(0));
+        answer.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+    };
+    assert!((0..50).any(|_| is_answered()));
+}
+
+#[test]
 fn a_request_that_has_begun_is_answered() {
     with_each_number_of_workers(|workers| {
         let mut server = Server::start(&[("WORKERS", workers)]);
