@@ -5,7 +5,7 @@ use std::{env, fs};
 
 /// Discards the tables that a panic would need to unwind.
 const NO_UNWIND_TABLES: &str = "\
-SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame.* .gcc_except_table .gcc_except_table.*) } }
+SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame.* .gcc_except_table .gcc_except_table.* .comment) } }
 INSERT AFTER .rodata;
 ";
 

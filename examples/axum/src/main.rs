@@ -21,8 +21,6 @@ use std::os::fd::OwnedFd;
 use std::process::{self, ExitCode};
 
 use hyper_util::service::TowerToHyperService;
-// Named, so that it is linked: it takes the place of the C library's allocator.
-use malloc as _;
 use scratch_server::{Drained, Listener, event_loop, log, serve};
 
 use crate::app::App;
