@@ -1,7 +1,7 @@
 //! What other probes make of the peers that this one is tested on: a program, which writes the table in
-//! `docs/probe.md`. It takes minutes.
+//! `docs/probe.md`, and judges nothing.
 //!
-//! `cargo test -p healthcheck --test rivals`
+//! `cargo test -p healthcheck --test rivals -- --ignored --nocapture`
 
 mod support;
 
@@ -105,7 +105,9 @@ fn row(name: &str, healthy: bool, judged: impl Fn(&Rival) -> String) {
     println!("| {name} | {wanted} | {} |", cells.join(" | "));
 }
 
-fn main() {
+#[test]
+#[ignore = "a comparison, and it takes minutes"]
+fn table() {
     let names: Vec<_> = RIVALS.iter().map(|rival| rival.name).collect();
     println!("| the peer | is | {} |", names.join(" | "));
     println!("| --- | --- |{}", " --- |".repeat(names.len()));
