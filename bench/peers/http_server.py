@@ -1,7 +1,6 @@
 """http.server as its documentation shows it, with HTTP/1.1 for keep-alive and no access log."""
 
 import os
-import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -28,6 +27,4 @@ class Server(ThreadingHTTPServer):
 
 
 server = Server(("127.0.0.1", int(os.environ["PORT"])), Handler)
-if os.environ.get("ANNOUNCE"):
-    print("listening on", server.server_address, file=sys.stderr, flush=True)
 server.serve_forever()

@@ -1,67 +1,52 @@
-//! Measures scratch-server beside the programs that people would run instead. See README.md.
+//! Measures how long servers and images take to answer, and scratch-server beside its peers. See README.md.
+//!
+//! Three layers: `measure` takes samples, `statistics` makes medians and ratios of them, `report` shows those. The
+//! `parts` say what is sampled and know neither tables nor plots; `command` and `session` put the layers together for
+//! the two kinds of command line.
 
 mod cli;
-mod client;
-mod image;
-mod latency;
-mod launch;
-mod load;
-mod memory;
+mod command;
+mod measure;
+mod parts;
 mod peers;
-mod plot;
-mod probe;
-mod proc;
 mod report;
 mod session;
-mod shutdown;
-mod startup;
-mod stats;
-mod throughput;
+mod statistics;
+mod suite;
 mod verdict;
-mod workers;
+mod workshop;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::Parser;
 
-use cli::{Options, Part};
+use cli::{Cli, Command};
 
-fn main() -> ExitCode {
-    launch::stand_guard_if_asked();
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+/// How a run ended; see the exit codes in `cli`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    Complete = 0,
+    GateClosed = 1,
+    NothingMeasured = 3,
+    SomethingLeftOut = 4,
 }
 
-fn run(options: &Options) -> Result<()> {
-    let session = session::Session::prepare(options)?;
-    let mut parts = Vec::new();
-    for part in options.parts() {
-        let measured = match part {
-            Part::All => unreachable!("parts() has spelled it out"),
-            Part::Startup => startup::measure(&session)?,
-            Part::Throughput => throughput::measure(&session)?,
-            Part::Latency => latency::measure(&session)?,
-            Part::Workers => workers::measure(&session)?,
-            Part::Memory => memory::measure(&session)?,
-            Part::Shutdown => shutdown::measure(&session)?,
-            Part::Probe => probe::measure(&session)?,
-            Part::Image => image::measure(&session)?,
-        };
-        println!("\n{}", report::show(&measured));
-        parts.push(measured);
+/// clap's own.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    measure::process::play_role();
+    measure::engine::play_role();
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Some(Command::Measure(options)) => command::measure(options),
+        None => suite::run(&cli.parts),
+    };
+    match outcome {
+        Ok(outcome) => ExitCode::from(outcome as u8),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(USAGE)
+        }
     }
-    let verdicts = verdict::judge(&session, &parts, options.is_all());
-    if !verdicts.is_empty() {
-        println!(
-            "\nwhat the figures must reach\n{}",
-            verdict::table(&verdicts)
-        );
-    }
-    report::write(&session, &parts, &verdicts)
 }

@@ -21,8 +21,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if os.Getenv("ANNOUNCE") != "" {
-		os.Stderr.WriteString("listening on " + listener.Addr().String() + "\n")
-	}
 	log.Fatal(http.Serve(listener, nil))
 }

@@ -21,12 +21,9 @@ async fn health() -> impl Responder {
 async fn main() -> std::io::Result<()> {
     let port = env::var("PORT").expect("the benchmark sets PORT");
     let workers = env::var("WORKERS").expect("the benchmark sets WORKERS");
-    let server = HttpServer::new(|| App::new().service(index).service(health))
+    HttpServer::new(|| App::new().service(index).service(health))
         .workers(workers.parse().expect("WORKERS is a number"))
         .bind(format!("127.0.0.1:{port}"))?
-        .run();
-    if env::var_os("ANNOUNCE").is_some() {
-        eprintln!("listening on 127.0.0.1:{port}");
-    }
-    server.await
+        .run()
+        .await
 }

@@ -14,9 +14,6 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
         .route("/health", get(|| async { "healthy" }));
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-    if env::var_os("ANNOUNCE").is_some() {
-        eprintln!("listening on 127.0.0.1:{port}");
-    }
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             terminate.recv().await;

@@ -24,9 +24,6 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, In
 
 async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-    if env::var_os("ANNOUNCE").is_some() {
-        eprintln!("listening on 127.0.0.1:{port}");
-    }
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(async move {

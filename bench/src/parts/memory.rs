@@ -3,14 +3,13 @@
 use std::{net::TcpStream, thread, time::Duration};
 
 use anyhow::{Result, ensure};
-use rustix::net::sockopt::set_socket_linger;
 
 use crate::{
-    client,
-    launch::pin,
-    peers::Target,
-    proc,
-    report::Measured,
+    measure::{client, proc, samples::Measured},
+    peers::{
+        Target,
+        Trait::{Concurrent, KeepAlive},
+    },
     session::{Server, Session},
 };
 
@@ -20,45 +19,46 @@ const MANY: usize = 8_000;
 /// Long enough to settle, short enough for the deadlines that servers put on silent connections.
 const SETTLE: Duration = Duration::from_secs(1);
 
-pub fn measure(session: &Session) -> Result<Measured> {
+pub fn measure(session: &Session) -> Measured {
     let mut idle = session.metric("PSS idle", "KiB");
     let mut silent = session.metric("connection, silent", "bytes");
     let mut asked = session.metric("connection, after a request", "bytes");
-
-    pin(&[session.cores.load]);
     let rounds = session.options.rounds(3, 1);
-    let mut notes = session.each_target(
+    let mut left_out = session.each_target(
         "memory, idle",
         rounds,
         |_| true,
         |round, target| {
-            let server = session.start(target, &[session.cores.server], 1, false)?;
+            let server = session.start(target, &session.cores, 1, false)?;
             thread::sleep(SETTLE / 4);
-            idle.record(target, round, pss(&server)? / 1024.0);
+            idle.record(&target.peer.name, round, pss(&server) / 1024.0);
             Ok(())
         },
     );
-    let able = |target: &Target| target.traits.keep_alive && target.traits.concurrent;
+    let able = |target: &Target| target.can(&[KeepAlive, Concurrent]);
     for (what, metric, ask) in [
         ("silent", &mut silent, false),
         ("after a request", &mut asked, true),
     ] {
         let what = format!("memory, connections, {what}");
-        notes.extend(session.each_target(&what, rounds, able, |round, target| {
-            let server = session.start(target, &[session.cores.server], 1, true)?;
-            metric.record(target, round, bytes_per_connection(&server, ask)?);
+        left_out.extend(session.each_target(&what, rounds, able, |round, target| {
+            let server = session.start(target, &session.cores, 1, true)?;
+            metric.record(
+                &target.peer.name,
+                round,
+                bytes_per_connection(&server, ask)?,
+            );
             Ok(())
         }));
     }
-    pin(&session.cores.all);
-    Ok(Measured {
-        part: "memory",
+    Measured {
         title: format!(
             "one worker; of a connection: the slope from {FEW} to {MANY}, {rounds} rounds"
         ),
         tables: vec![vec![idle, silent, asked]],
-        notes,
-    })
+        left_out,
+        ..Measured::default()
+    }
 }
 
 fn bytes_per_connection(server: &Server, ask: bool) -> Result<f64> {
@@ -66,7 +66,7 @@ fn bytes_per_connection(server: &Server, ask: bool) -> Result<f64> {
     let mut pss_with = |count| -> Result<f64> {
         open(server.port, &mut connections, count, ask)?;
         thread::sleep(SETTLE);
-        pss(server)
+        Ok(pss(server))
     };
     let (few, many) = (pss_with(FEW)?, pss_with(MANY)?);
     let closed = connections
@@ -84,8 +84,6 @@ fn bytes_per_connection(server: &Server, ask: bool) -> Result<f64> {
 pub fn open(port: u16, connections: &mut Vec<TcpStream>, count: usize, ask: bool) -> Result<()> {
     while connections.len() < count {
         let mut connection = client::connect(port)?;
-        // Closed with a reset: thousands of them in TIME_WAIT would use up the ports.
-        set_socket_linger(&connection, Some(Duration::ZERO))?;
         if ask {
             client::exchange(&mut connection)?;
         } else if connections.len() % 100 == 99 {
@@ -105,6 +103,6 @@ fn is_open(connection: &TcpStream) -> bool {
     peek().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-fn pss(server: &Server) -> Result<f64> {
-    Ok(proc::total(server.running.group(), |pid| proc::memory(pid, "Pss"))? as f64)
+fn pss(server: &Server) -> f64 {
+    server.running.total(|pid| proc::memory(pid, "Pss")) as f64
 }

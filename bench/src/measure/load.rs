@@ -10,14 +10,15 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
-use rustix::{
-    event::{Timespec, epoll},
-    fd::OwnedFd,
+use nix::{
+    poll::PollTimeout,
+    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
 };
 
-use crate::{
+use super::{
     client::{self, REQUEST},
-    launch::{Capture, Program, Running, now},
+    cores::Cores,
+    process::{Program, Running, now},
 };
 
 #[derive(Clone, Copy)]
@@ -42,22 +43,23 @@ pub fn wrk(
     port: u16,
     connections: usize,
     duration: Duration,
-    cores: &[usize],
+    cores: &Cores,
 ) -> Result<(u64, f64)> {
     let program = Program::new(wrk).args([
-        format!("-t{}", cores.len().min(connections)),
+        format!("-t{}", cores.load.len().min(connections)),
         format!("-c{connections}"),
         format!("-d{}s", duration.as_secs().max(1)),
         format!("http://127.0.0.1:{port}/"),
     ]);
-    let mut running = Running::start(&program, cores, Capture::Stdout)?;
-    let mut stdout = running.stdout().context("wrk's output")?;
+    let cores = Cores {
+        server: cores.load.clone(),
+        ..cores.clone()
+    };
+    let mut running = Running::start(&program, &cores)?;
     running
         .wait(duration * 2 + Duration::from_secs(5))?
         .context("wrk did not end")?;
-    let mut text = String::new();
-    stdout.read_to_string(&mut text)?;
-    parse_wrk(&text)
+    parse_wrk(&running.stdout()?)
 }
 
 fn parse_wrk(text: &str) -> Result<(u64, f64)> {
@@ -89,14 +91,14 @@ fn parse_wrk(text: &str) -> Result<(u64, f64)> {
 /// Runs load from the calling thread, which should be pinned: it spins.
 pub fn drive(port: u16, connections: usize, pace: Pace, duration: Duration) -> Result<Outcome> {
     // Every response of a server has the same length, so counting bytes is enough.
-    let response_len = client::exchange(&mut client::connect(port)?)?.len();
-    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let response_len = client::exchange(&mut client::connect(port)?)?;
+    let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut pool = (0..connections)
         .map(|index| Connection::open(port, &poll, index))
         .collect::<Result<Vec<_>>>()?;
     let mut idle: VecDeque<usize> = (0..connections).collect();
     let mut latency = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
-    let mut events = Vec::with_capacity(connections.max(64));
+    let mut events = vec![EpollEvent::empty(); connections.max(64)];
     let mut reconnects = 0;
 
     let start = now();
@@ -122,18 +124,9 @@ pub fn drive(port: u16, connections: usize, pace: Pace, duration: Duration) -> R
                 }
             }
         }
-        events.clear();
-        let immediately = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        epoll::wait(
-            &poll,
-            rustix::buffer::spare_capacity(&mut events),
-            Some(&immediately),
-        )?;
-        for event in &events {
-            let index = event.data.u64() as usize;
+        let ready = poll.wait(&mut events, PollTimeout::ZERO)?;
+        for event in &events[..ready] {
+            let index = event.data() as usize;
             match pool[index].receive(response_len)? {
                 Received::Part => {}
                 Received::Whole => {
@@ -178,15 +171,10 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(port: u16, poll: &OwnedFd, index: usize) -> Result<Self> {
+    fn open(port: u16, poll: &Epoll, index: usize) -> Result<Self> {
         let stream = client::connect(port)?;
         stream.set_nonblocking(true)?;
-        epoll::add(
-            poll,
-            &stream,
-            epoll::EventData::new_u64(index as u64),
-            epoll::EventFlags::IN,
-        )?;
+        poll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
         Ok(Self {
             stream,
             due: 0,

@@ -11,6 +11,4 @@ const server = http.createServer((request, response) => {
 });
 // The default, 5 s, would close the connections that the memory part holds open.
 server.keepAliveTimeout = 75_000;
-server.listen(Number(process.env.PORT), '127.0.0.1', () => {
-  if (process.env.ANNOUNCE) process.stderr.write(`listening on ${process.env.PORT}\n`);
-});
+server.listen(Number(process.env.PORT), '127.0.0.1');
