@@ -46,11 +46,11 @@ const HELP: &[u8] = b"\
 Usage: healthcheck [OPTION]... [TARGET]
 
 TARGET: the server that LISTEN and PORT describe, at /health, or
-  /PATH                      the same server, another path
-  http://HOST[:PORT][/PATH]  an IPv4 address, [IPv6] or localhost
-  :PORT[/PATH]               localhost
+  http://HOST[:PORT][/PATH]  HOST: IPv4, [IPv6] or localhost
+  :PORT[/PATH]     localhost
+  /PATH            the same server
+  tcp://HOST:PORT  connect only
   unix:/SOCKET[:/PATH]
-  tcp://HOST:PORT            connect only
 
   --timeout TIME   for one attempt: 500ms, 3s, 1m (3s, or HEALTHCHECK_TIMEOUT)
   --wait TIME      try again until healthy
@@ -61,7 +61,7 @@ TARGET: the server that LISTEN and PORT describe, at /health, or
   --verbose        report changes of the answer
   -h, --help, --version
 
-TARGET and FIELD may have ${NAME}, ${NAME:-default}, $$ for a dollar.
+TARGET and FIELD may have ${NAME}, ${NAME:-default}, $$ for $.
 ";
 
 /// What the process exits with. Docker reserves 2, so there is nothing else.
