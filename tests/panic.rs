@@ -1,7 +1,7 @@
 //! A route that panics ends the process, and does not leave it half alive.
 //!
 //! Needs the example as `cargo build` makes it, which aborts as the server does; what `cargo test`
-//! makes unwinds: `cargo build --example panicking && cargo test --test panic -- --ignored`
+//! makes unwinds: `cargo build --example panicking && cargo test --test panic -- --ignored --skip tiny`
 
 mod common;
 

@@ -97,7 +97,7 @@ fn push_error(line: &mut Text<'_>, errno: Errno) {
     }
 }
 
-/// Writes, whether or not whoever was to read it is still there.
+/// Writes, whether or not there is still a reader.
 pub(crate) fn write(stream: BorrowedFd<'_>, text: &[u8]) {
     let _ = rustix::io::write(stream, text);
 }

@@ -2,7 +2,7 @@
 //! free memory given back to the kernel, which dlmalloc alone does only at the end of its heap.
 //!
 //! It is not Rust's global allocator but the C library's: std takes the memory for its threads from
-//! the C library in any case, and a process would start up both. Whoever links this crate has it; on
+//! the C library in any case, and a process would start up both. Any program that links this crate has it; on
 //! glibc the C library's own allocator stays.
 
 #[cfg(target_env = "musl")]
