@@ -1,5 +1,7 @@
 //! `server`: opens its signals, reads the environment, binds, makes the service, serves, and cleans up.
 
+#![forbid(unsafe_code)]
+
 mod config;
 mod manager;
 mod routes;
