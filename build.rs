@@ -27,7 +27,7 @@ fn link_small() {
     link(&["-z", "pack-relative-relocs"]);
     // musl's start-up code does not make relocated data read-only, so the room for it is a waste of 3 KB.
     link(&["-z", "norelro"]);
-    // Code and constants in one segment save two mappings of four.
+    // Code and constants in one segment are one mapping less of three.
     link(&["--no-rosegment"]);
     // Without the unwind tables and their index, 78,000 bytes less: where a panic aborts, nothing
     // reads them. A feature says where it unwinds, because CARGO_CFG_PANIC is always "unwind" here.
