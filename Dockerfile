@@ -2,8 +2,8 @@
 # Others, with `--target`: tiny (docs/tiny.md), healthcheck (the probe alone), debian and debug (a larger
 # base), dev.
 
-# Pinned by version for people and by digest for machines; docs/release.md says how to renew them. Any image with this Rust, a C compiler for
-# build scripts, and rustup or the musl targets will do: `--build-arg RUST_IMAGE=...`
+# Pinned by version for people and by digest for machines; docs/release.md says how to renew them.
+# `--build-arg RUST_IMAGE=...` names another base; docs/containers.md says what it must have.
 ARG RUST_IMAGE=rust:1.95.0-alpine3.23@sha256:606fd313a0f49743ee2a7bd49a0914bab7deedb12791f3a846a34a4711db7ed2
 ARG DEBIAN_IMAGE=debian:trixie-20260803-slim@sha256:3a39a0592364683e6bab97937b72cad5a8fa6dcbbee90edb3bb48c7f8e94f258
 
@@ -90,7 +90,7 @@ RUN touch src/lib.rs */src/lib.rs crates/*/src/lib.rs \
  && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers \
  && touch -d @0 /out/* /out
 
-# What is said of the image, whichever binaries it holds.
+# The image's configuration, whichever binaries it holds.
 FROM scratch AS empty
 LABEL org.opencontainers.image.title="scratch-server" \
       org.opencontainers.image.description="A hyper server and its health probe, alone in their image" \
@@ -133,7 +133,7 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends curl \
  && rm -rf /var/lib/apt/lists/*
 
-# The base goes on top of the server: what is said of the image above, its user and its HEALTHCHECK,
+# The base goes on top of the server, so the configuration above, with its user and its HEALTHCHECK,
 # holds here too. --link keeps the base's layer when the server's changes.
 FROM server AS debian
 COPY --link --from=debian-files / /

@@ -100,7 +100,7 @@ where
                 let slot = slots
                     .reserve(|| lifecycle.has_reached(Stage::Draining))
                     .await;
-                // Where panics unwind, one of the service ends a connection and not the accept loop.
+                // Where panics unwind, a panic of the service ends a connection and not the accept loop.
                 let service = catch_unwind(AssertUnwindSafe(|| (self.make_service)(peer)));
                 let Ok(service) = service else { return };
                 let mut connection =

@@ -17,7 +17,7 @@ const MAX_COUNT: u32 = 1_000_000;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// `LISTEN`, or `PORT` on every interface; port 8080 by default. None where a service manager passes
-    /// the socket, which `LISTEN_PID` and `LISTEN_FDS` say; then neither is looked at.
+    /// the socket, which `LISTEN_PID` and `LISTEN_FDS` say; then neither is read.
     pub endpoint: Option<Endpoint<'static>>,
     /// `SOCKET_MODE`: permissions of a unix socket's file; those that the umask leaves by default.
     pub socket_mode: Option<u32>,
@@ -89,7 +89,7 @@ impl Config {
 }
 
 /// Whether a service manager passes a socket to this process (sd_listen_fds(3)). One that was passed to
-/// another process, such as a shell that started this one, is none of ours.
+/// another process, such as a shell that started this one, is not for this one.
 fn is_socket_passed(variables: &Variables<'_>, pid: u32) -> Result<bool, ConfigError> {
     let to = variables.value("LISTEN_PID");
     let count = variables.value("LISTEN_FDS");

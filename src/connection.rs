@@ -54,7 +54,7 @@ pub(crate) struct Connection<S> {
     /// Declared after `stream`: fields drop in order, so the descriptor is closed before the slot is
     /// free.
     slot: Slot,
-    /// The last to go: then nothing of the service is left.
+    /// Dropped last, when nothing of the service is left.
     _running: Running,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Connection<S> {
 enum Next {
     /// It waits for a request, of which this was read already.
     Request(Bytes),
-    /// It is closed in stages. The peer may still send what nobody reads.
+    /// It is closed in stages. The peer may still send bytes that are thrown away.
     CloseInStages { may_send_more: bool },
     /// It is closed at once.
     Close,
@@ -186,7 +186,7 @@ impl<S: AnyService> Connection<S> {
             alarm: &mut self.alarm,
             deadlines: Deadlines::new(Timeouts::new(&self.shared.limits), head_deadline),
             at_rest: None,
-            has_listened: false,
+            has_yielded: false,
         };
         let end = driver.run().await;
         let seen = activity.seen();

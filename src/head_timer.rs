@@ -1,4 +1,4 @@
-//! Whether hyper waits for the head of a request. It says so to its timer alone.
+//! Finds out whether hyper waits for the head of a request, which only its timer can see.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ thread_local! {
 /// A timer for hyper's `header_read_timeout` that never rings. hyper polls it when it has nothing to do
 /// but to wait for a head, or for the rest of one.
 pub(crate) struct HeadTimer {
-    /// To read the clock for each request would be a waste.
+    /// Read once, because a read of the clock for each request would be a waste.
     now: Instant,
 }
 
@@ -28,7 +28,7 @@ impl HeadTimer {
         }
     }
 
-    /// Whether hyper has waited for a head on this thread since this was last asked.
+    /// Whether hyper has waited for a head on this thread since the last call.
     pub(crate) fn take_was_polled() -> bool {
         WAS_POLLED.take()
     }

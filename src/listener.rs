@@ -24,17 +24,17 @@ pub(crate) const BACKLOG: u32 = 4_096;
 /// A listening socket that the event loop watches.
 pub struct Listener(Socket<TcpListener, UnixListener>);
 
-/// A listening socket of no event loop, which asks the kernel at each call.
+/// A listening socket that no event loop watches: each accept is a system call.
 pub(crate) struct Detached(Socket<net::TcpListener, unix::UnixListener>);
 
 enum Socket<T, U> {
     Tcp(T),
     // The file is dropped first: without a listener it looks stale, and another server would replace it.
-    // A socket that was passed has none that is this server's.
+    // The file of a socket that was passed does not belong to this server, and is absent here.
     Unix(Option<Arc<SocketFile>>, U),
 }
 
-/// The file of a unix socket, removed when the last that listens on it is gone.
+/// The file of a unix socket, removed when the last listener on it is dropped.
 struct SocketFile {
     path: PathBuf,
     /// The device and inode that were bound: another server may have put its own socket there since.
@@ -140,8 +140,8 @@ impl Listener {
         }))
     }
 
-    /// The lowest number that no descriptor of this process has: as many are open, where they are
-    /// numbered without a gap.
+    /// The lowest number that no descriptor of this process has: that many are open, if their numbers have no
+    /// gap.
     pub(crate) fn lowest_free_descriptor(&self) -> io::Result<RawFd> {
         let socket = match &self.0 {
             Socket::Tcp(listener) => listener.as_fd(),
@@ -159,7 +159,7 @@ impl Listener {
 }
 
 impl Detached {
-    /// Has the event loop of the caller watch the socket.
+    /// Registers the socket with the caller's event loop.
     pub(crate) fn attach(self) -> io::Result<Listener> {
         Ok(Listener(match self.0 {
             Socket::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
@@ -231,12 +231,12 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // Or a restart would have to wait for the connections of the last run to leave TIME_WAIT.
+    // Otherwise a restart would have to wait for the connections of the last run to leave TIME_WAIT.
     socket.set_reuseaddr(true)?;
     // Accepted sockets inherit it on Linux, which saves a system call for each.
     socket.set_nodelay(true)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
-        // Or `net.ipv6.bindv6only` would decide whether IPv4 clients are served.
+        // Otherwise `net.ipv6.bindv6only` would decide whether IPv4 clients are served.
         SockRef::from(&socket).set_only_v6(false)?;
     }
     socket.bind(address)?;
@@ -273,10 +273,10 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Whether `path` is the socket of a server that is gone: a file of its own, but nobody listens.
+/// Whether `path` is the socket of a server that is gone: the file is there, but nothing listens.
 fn is_stale(path: &Path) -> bool {
-    // A datagram socket cannot be connected to a listener, but it is told, without waiting for a
-    // place in the accept queue, whether there is one.
+    // A datagram socket cannot be connected to a listener, but the error says whether there is one, without
+    // a wait for a place in the accept queue.
     let refused = || unix::UnixDatagram::unbound()?.connect(path);
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
         && refused().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Ok(Drained::Complete) => ExitCode::SUCCESS,
         Ok(Drained::CutOff(_)) => ExitCode::FAILURE,
         Err(failure) => {
-            // Written whatever the log level, and even if nobody listens.
+            // Written whatever the log level, and even if nobody reads it.
             let _ = writeln!(io::stderr(), "error: {failure}");
             match failure {
                 Failure::Configuration(_) => ExitCode::from(EXIT_CONFIGURATION),

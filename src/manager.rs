@@ -1,5 +1,5 @@
 //! The service manager that started this process, such as systemd or Podman: the socket that it passes,
-//! and what it is told.
+//! and the messages to it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -31,12 +31,12 @@ pub struct Notifier(Option<&'static [u8]>);
 
 impl Notifier {
     /// `socket` is the value of `NOTIFY_SOCKET`: the path of a unix socket, or `@` and its abstract name.
-    /// Without it nothing is told.
+    /// Without it nothing is sent.
     pub fn new(socket: Option<&'static [u8]>) -> Self {
         Self(socket)
     }
 
-    /// Tells `state`, such as `READY=1`. Where that fails, one line is logged and nothing more is told.
+    /// Sends `state`, such as `READY=1`. Where that fails, one line is logged and nothing more is sent.
     pub fn notify(&mut self, state: &str) {
         let Some(socket) = self.0 else { return };
         if let Err(error) = send(socket, state) {

@@ -14,8 +14,8 @@ use tokio::time::sleep;
 /// turns quiet, and 1 KB when it ends.
 const WORTH_A_LOOK: usize = 64;
 
-/// How long to wait until then, so that a burst is looked at when it is over, and a server that is always busy
-/// once in a while.
+/// How long to wait before the look: a burst is over by then, and a server that is always busy is not looked
+/// at all the time.
 const DELAY: Duration = Duration::from_secs(1);
 
 /// Counts how often connections have freed memory since the last look.
@@ -28,7 +28,7 @@ pub(crate) struct Freed {
 impl Freed {
     /// Notes that a connection has given its buffers back, or ends.
     pub(crate) fn note(&self) {
-        // Exactly one reaches the number between two looks.
+        // Exactly one call between two looks reaches this count.
         if self.count.fetch_add(1, Ordering::Relaxed) + 1 == WORTH_A_LOOK {
             self.is_worth_a_look.notify_one();
         }

@@ -30,7 +30,7 @@ impl Readiness {
     }
 }
 
-/// The service, of which each connection has a clone. What it shares belongs into an `Arc`.
+/// The service, of which each connection has a clone. State that these share belongs in an `Arc`.
 #[derive(Clone, Debug)]
 pub struct Routes {
     readiness: Readiness,
@@ -55,7 +55,7 @@ impl Routes {
         };
         match *method {
             Method::GET | Method::HEAD => answer,
-            // haproxy asks so whether a server is ready.
+            // HAProxy's check sends OPTIONS to find out whether a server is ready.
             Method::OPTIONS if answer.status() == StatusCode::SERVICE_UNAVAILABLE => answer,
             Method::OPTIONS => with_methods(no_content()),
             _ => with_methods(text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")),

@@ -54,7 +54,7 @@ pub enum Drained {
 ///   connection waits for. Until then, a client that has closed its side gets its answer. Bytes that
 ///   the service has not read hide the end of the stream, but not a reset.
 /// - **Pauses.** After `docker pause`, or on a machine that was suspended, none of the timeouts for
-///   heads, idle connections, bodies and writes passes judgement before what has come meanwhile was read.
+///   heads, idle connections, bodies and writes takes effect before what came meanwhile has been read.
 /// - **Panics.** Under `panic = "abort"`, as shipped, the process ends. Under unwind the connection
 ///   ends, and its slot is free.
 ///
@@ -69,7 +69,7 @@ pub enum Drained {
 /// for `shutdown_delay`. Then the accept queue is emptied, idle connections are closed, and requests
 /// in progress are answered, for at most `shutdown_timeout`. When this function returns, every future
 /// of the service has been dropped and every worker has ended, except for a worker that blocks its
-/// thread for longer than 100 ms: its connections count as cut off. To drop the future of this function
+/// thread for longer than 100 ms: its connections count as cut off. Dropping the future of this function
 /// does not stop the server: the other workers would go on.
 ///
 /// # Errors
@@ -148,8 +148,8 @@ where
 fn within_descriptor_limit(limits: Limits, workers: NonZeroUsize, listener: &Listener) -> Limits {
     // What is open by now, such as the service's files. What it opens later is not known.
     let open = listener.lowest_free_descriptor().unwrap_or_default();
-    // Of each worker to come epoll twice, waker and listener. Of each worker a connection that it has
-    // accepted and has no slot for.
+    // Each worker to come opens epoll twice, a waker and a listener. Every worker may hold a connection that
+    // it has accepted and has no slot for.
     let to_come = (workers.get() - 1).saturating_mul(5).saturating_add(1);
     let own = to_come.saturating_add(open.unsigned_abs() as usize);
     let limit = sys::raise_descriptor_limit().unwrap_or(u64::MAX);

@@ -43,7 +43,7 @@ impl Shared {
         }
     }
 
-    /// Begins a stage, and has every connection see it.
+    /// Begins a stage, and wakes every connection so that it sees the stage.
     pub(crate) fn enter(&self, stage: Stage) {
         self.lifecycle.enter(stage);
         self.slots.wake_all();

@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 pub struct Signals(Receiver);
 
 impl Signals {
-    /// Has the event loop of the caller watch the pipe of [`sys::signal_pipe`].
+    /// Registers the pipe of [`sys::signal_pipe`] with the caller's event loop.
     ///
     /// # Errors
     ///

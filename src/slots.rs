@@ -186,8 +186,8 @@ impl Entry {
 }
 
 impl Slot {
-    /// Has the connection's task woken when it should look at [`Slot::eviction_requested`] or at the
-    /// stage of the server. The task calls this before it looks.
+    /// Registers the connection's task, to be woken when it should look at [`Slot::eviction_requested`] or at
+    /// the stage of the server. The task calls this before it looks.
     pub(crate) fn register(&self, waker: &Waker) {
         // The waker of a spawned task never changes.
         self.entry.waker.get_or_init(|| waker.clone());
@@ -214,9 +214,10 @@ impl Slot {
         self.entry.idle.store(true, Release);
     }
 
-    /// Marks the connection idle, and wakes the acceptors that wait for such a one.
+    /// Marks the connection idle, and wakes the acceptors that wait for an idle one.
     pub(crate) fn mark_idle(&self) {
-        // In one order with the count of those that wait, or each could miss the other.
+        // SeqCst for this and for the count of waiting acceptors, or each side could miss the other's
+        // change.
         self.entry.idle.store(true, SeqCst);
         if self.slots.waiting.load(SeqCst) > 0 {
             self.slots.changed.notify_waiters();

@@ -74,7 +74,7 @@ impl Workers {
     /// Waits until the workers have ended. Gives up on those that block their threads.
     pub(crate) async fn join(self) {
         let deadline = Instant::now() + END_TIMEOUT;
-        // Looked at again and again, as the end of a thread is no event.
+        // Polled, because the end of a thread is no event.
         while !self.0.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
             sleep(Duration::from_millis(1)).await;
         }

@@ -12,8 +12,8 @@ const DEFAULT_TIMEOUT: u32 = 3_000;
 /// The bytes that all headers may have together, with the ends of their lines.
 const MAX_HEADERS: usize = 2048;
 
-/// Room for the longest target and the most headers, once they are expanded. Of what does not fit so much
-/// is left that it breaks the rule for its length.
+/// Room for the longest target and the most headers, once they are expanded. Text that does not fit is cut,
+/// and is then still too long for its rule.
 pub const ROOM: usize = MAX_HEADERS + 1536;
 
 /// What to probe and what to expect of it. Times are in milliseconds.
@@ -65,7 +65,7 @@ pub struct Subject<'a> {
 }
 
 impl Default for Options<'_> {
-    /// What there is before anything is read.
+    /// The options before anything is read.
     fn default() -> Self {
         Self {
             subject: Subject::default(),

@@ -111,7 +111,7 @@ fn timespec(millis: u32) -> Timespec {
 /// How many milliseconds to leave a peer alone that is not ready yet.
 pub(crate) const PAUSE: u32 = 100;
 
-/// Probes once: the status of a healthy answer, or `None` where connecting is all that was asked.
+/// Probes once: the status of a healthy answer, or `None` for a target that is only connected to.
 // Not inlined: 220 bytes less.
 #[inline(never)]
 pub(crate) fn attempt(options: &Options<'_>, timer: &Timer) -> Result<Option<u16>, Failure> {
@@ -195,7 +195,7 @@ fn connect_address(
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     loop {
-        // Called again, it tells why the connection that was under way failed.
+        // A second call returns why the connection that was under way failed.
         match connect(&socket, address) {
             Ok(()) | Err(Errno::ISCONN) => return Ok(socket),
             Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => {
@@ -207,7 +207,7 @@ fn connect_address(
                     return Err(Errno::TIMEDOUT);
                 }
             }
-            // The accept queue of a unix socket is full, and nothing tells when it no longer is.
+            // The accept queue of a unix socket is full, and no event says when it has room again.
             Err(Errno::AGAIN) => {
                 timer.pause(PAUSE)?;
             }
@@ -267,9 +267,9 @@ fn send(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<(), Er
     Ok(())
 }
 
-/// How often to look for an answer before sleeping until it comes: for about 65 us where nobody else
-/// wants the processor. A healthy server is on the same machine and most often needs less, and to be
-/// put to sleep and woken up costs 30 us.
+/// How often to look for an answer before sleeping until it comes: for about 65 us where no other process
+/// wants the processor. A healthy server is on the same machine and most often needs less, and a sleep
+/// with its wake-up costs 30 us.
 const LOOKS: u32 = 60;
 
 fn receive(socket: &OwnedFd, options: &Options<'_>, timer: &Timer) -> Result<u16, Failure> {

@@ -1,4 +1,4 @@
-//! What is said: one line, under 200 bytes, whatever was given to the probe.
+//! The report: one line, under 200 bytes, whatever was given to the probe.
 
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;

@@ -76,7 +76,7 @@ impl<'a> Response<'a> {
         bytes.iter().find_map(|byte| self.step(*byte).transpose())
     }
 
-    /// What it means that the peer closes now.
+    /// The failure that it is if the peer closes now.
     pub fn close(&self) -> Failure {
         match (self.state, self.framing) {
             (State::Body, Framing::Close) => Failure::TextMissing,

@@ -6,8 +6,8 @@ use core::ffi::c_int;
 use crate::system_call;
 
 /// Where the process begins, with the stack pointer at what the System V ABI puts there. The C library's
-/// would also set up what C code needs, such as thread-local storage: two system calls, and a page that
-/// has to be written to.
+/// start-up code would also set up what C code needs, such as thread-local storage: two system calls, and a
+/// page that has to be written to.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn start() -> ! {
@@ -74,8 +74,8 @@ fn exit(code: c_int) -> ! {
     }
 }
 
-/// What a comparison of slices is compiled to: 0 if they are the same. The C library's would be called
-/// by way of a table of addresses, and those would be to relocate.
+/// Comparisons of slices are compiled to calls of this: 0 if they are the same. The C library's `bcmp` would
+/// be called through a table of addresses, which would have to be relocated.
 ///
 /// # Safety
 ///
@@ -87,7 +87,7 @@ unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, len: usize) -> c_int
     (0..len).any(differs).into()
 }
 
-// For the copies that are not compiled in place, at other levels of optimisation.
+// At other levels of optimisation, copies are compiled to calls of the C library's `memcpy`.
 #[link(name = "c")]
 unsafe extern "C" {}
 

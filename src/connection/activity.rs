@@ -1,4 +1,5 @@
-//! What hyper did with a connection, as its reads, writes and calls tell, and what it is told.
+//! What hyper has done with a connection, recorded at its reads, writes and service calls, and what it is to
+//! learn at its next ones.
 
 use std::cell::Cell;
 

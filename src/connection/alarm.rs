@@ -11,7 +11,7 @@ pub(super) struct Alarm {
     timer: Pin<Box<Sleep>>,
     /// False while no deadline runs.
     is_set: bool,
-    /// The timer knows the task to wake. To tell it again would take four atomic operations.
+    /// The timer knows the task to wake. Telling it again would take four atomic operations.
     is_registered: bool,
 }
 

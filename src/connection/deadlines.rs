@@ -98,7 +98,7 @@ impl Deadlines {
         now: Instant,
         unsent: impl Fn() -> u32,
     ) -> Result<Option<Instant>, Due> {
-        // What moved ends the deadline that waited for it.
+        // A movement ends the deadline that waited for it.
         if seen.called {
             (self.head, self.quiet_since) = (None, None);
         }

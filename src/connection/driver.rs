@@ -57,7 +57,7 @@ impl End {
     }
 }
 
-/// hyper with a connection, and what looks after it meanwhile.
+/// A connection while hyper serves it, and what watches its deadlines.
 pub(super) struct Driver<'c, S: HttpService<Incoming>> {
     pub(super) http: http1::Connection<TokioIo<Io<'c>>, S>,
     pub(super) stream: &'c TcpStream,
@@ -69,7 +69,7 @@ pub(super) struct Driver<'c, S: HttpService<Incoming>> {
     /// What the last look saw, if nothing moved. Any other state is looked at within a tick.
     pub(super) at_rest: Option<Seen>,
     /// The event loop has looked at all sockets since a deadline passed.
-    pub(super) has_listened: bool,
+    pub(super) has_yielded: bool,
 }
 
 impl<S> Driver<'_, S>
@@ -89,7 +89,7 @@ where
                 Ok(end) => return end,
                 // After a pause of the process, timers go before the sockets. The event loop looks at
                 // these when all tasks have yielded.
-                Err(due) if self.is_to_listen(due) => yield_now().await,
+                Err(due) if self.has_to_yield(due) => yield_now().await,
                 Err(Due::Body) => self.activity.record(|seen| seen.body_timed_out = true),
                 Err(Due::Write) => return End::WriteTimeout,
                 Err(Due::Abandon) => return End::Abandoned,
@@ -100,13 +100,13 @@ where
     }
 
     /// Whether a deadline is to be judged only after one more look at the sockets.
-    fn is_to_listen(&mut self, due: Due) -> bool {
+    fn has_to_yield(&mut self, due: Due) -> bool {
         match due {
-            // The one gives only buffers back, and the other has asked the kernel.
+            // `Quiet` only gives buffers back, and for `Write` the kernel was called already.
             Due::Quiet(_) | Due::Write => false,
-            _ if !mem::replace(&mut self.has_listened, true) => true,
-            // One look finds 1,024 sockets, and there may be more. hyper reads a head, and a body that
-            // it awaits, until the socket is empty, so what is there now was not yet found.
+            _ if !mem::replace(&mut self.has_yielded, true) => true,
+            // One look of the event loop finds at most 1,024 sockets. hyper reads a head, and a body that it
+            // awaits, until the socket is empty, so bytes that are there now have not been found yet.
             Due::Head | Due::Body => has_unread(self.stream),
             Due::Abandon => false,
         }
@@ -153,8 +153,8 @@ where
         match seen.phase {
             Phase::Quiet if seen.had_body && !awaits_head => {
                 self.activity.record(|seen| seen.phase = Phase::Receiving);
-                // Of a connection that it keeps, hyper would not tell the service where the body ends.
-                // One that it does not keep it would close, in the middle of the body.
+                // On a connection that hyper means to keep, it would not tell the service where the body
+                // ends. One that it means to close, this call would close in the middle of the body.
                 if !seen.says_close {
                     Pin::new(&mut self.http).graceful_shutdown();
                 }
@@ -167,7 +167,7 @@ where
     }
 
     /// Looks whether the client is gone, while hyper reads nothing because the service has the
-    /// request. Asks the kernel only where there is something to read.
+    /// request. Makes a system call only where there is something to read.
     fn poll_gone(&self, reset: Pin<&mut impl Future>, cx: &mut Context<'_>) -> bool {
         let peeked = self.stream.poll_peek(cx, &mut ReadBuf::new(&mut [0]));
         let half_closed = matches!(peeked, Poll::Ready(Ok(0)));
@@ -196,7 +196,7 @@ where
                 Err(due) => return Poll::Ready(Err(due)),
             }
             self.at_rest = (!seen.has_moved()).then_some(self.activity.seen());
-            self.has_listened = false;
+            self.has_yielded = false;
         }
         Poll::Pending
     }

@@ -21,7 +21,7 @@ use crate::service::AnyService;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// The most that hyper is given of an answer at a time. It copies what it is given.
+/// The most that hyper is given of an answer at a time, because it copies that into its buffer.
 const PIECE: usize = 16 * 1024;
 
 /// Puts the skeleton's part around a call of the service.
@@ -135,7 +135,8 @@ impl<B: Body> Body for AnswerBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        // hyper takes frames for as long as there are any and the peer takes them as fast.
+        // Spends the task's cooperative budget: hyper goes on taking frames while there are any and the peer
+        // is as fast, and other connections would have to wait.
         ready!(poll_proceed(cx)).made_progress();
         let this = self.project();
         if this.rest.is_none() {
@@ -175,7 +176,7 @@ impl<B: Body> Body for AnswerBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // hyper asks before it takes the first frame, when there is no rest.
+        // hyper calls this before it takes the first frame, when there is no rest.
         self.body
             .as_ref()
             .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)

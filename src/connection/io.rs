@@ -14,7 +14,7 @@ use tokio::net::tcp::ReadHalf;
 use super::activity::{Activity, Phase};
 use crate::slots::Slot;
 
-/// Whether the socket holds bytes that nobody has read. Asks the kernel.
+/// Whether the socket holds unread bytes. A system call, because the event loop may not know of them yet.
 pub(super) fn has_unread(stream: &TcpStream) -> bool {
     let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
     peeked.is_ok_and(|bytes| bytes > 0)

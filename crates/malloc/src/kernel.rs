@@ -6,7 +6,7 @@ use dlmalloc::Allocator;
 
 const PAGE: usize = 4_096;
 
-/// Maps memory; dlmalloc's own way to the kernel cannot be told to refuse.
+/// Maps memory. It takes the place of dlmalloc's own way to the kernel, which cannot refuse on demand.
 pub(crate) struct Kernel {
     /// Whether there is no more memory for now.
     pub(crate) refuses: bool,

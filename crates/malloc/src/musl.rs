@@ -17,7 +17,7 @@ const SMALLEST_PIECE: usize = 1 << 13;
 static HEAP: Mutex<Dlmalloc<Kernel>> = Mutex::new(Dlmalloc::new_with_allocator(Kernel::new()));
 
 fn heap() -> MutexGuard<'static, Dlmalloc<Kernel>> {
-    // A panic cannot leave an `extern "C"` function: it aborts, so nobody sees a heap that one has left.
+    // A panic cannot leave an `extern "C"` function: it aborts, so no call sees a heap that a panic has left.
     HEAP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -67,9 +67,9 @@ unsafe extern "C" fn free(object: *mut u8) {
 /// threads that need memory wait meanwhile, which takes about a millisecond for 10 MB.
 pub fn trim() {
     let mut heap = heap();
-    // dlmalloc does not say where memory is free. So all of it is allocated, as it is got without the
-    // kernel, and freed. A free piece that has lost its pages is as good as before: its first and its last
-    // bytes, which dlmalloc keeps its lists in, are outside of whole pages.
+    // dlmalloc does not say where memory is free. So all free memory is allocated, with no more from the
+    // kernel, and freed again. A free piece that has lost its pages is as good as before: dlmalloc keeps its
+    // lists in the first and the last bytes of a piece, which are outside of the released pages.
     heap.allocator_mut().refuses = true;
     let mut taken: *mut *mut u8 = ptr::null_mut();
     let mut size = LARGEST_PIECE;

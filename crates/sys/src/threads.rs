@@ -3,8 +3,8 @@
 #[cfg(target_env = "musl")]
 use libc::{c_char, c_int, pthread_t};
 
-/// In the place of musl's, by which std names each thread that it starts: musl's can name other threads as
-/// well, through a file in `/proc`, for whose path it brings all of printf(3).
+/// Takes the place of musl's, with which std names each thread that it starts. musl's can name other threads
+/// as well, through a file in `/proc`, and to write the path of that file it links all of printf(3).
 ///
 /// # Safety
 ///
