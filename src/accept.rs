@@ -59,7 +59,7 @@ where
                 listener.poll_accept(cx).map(Some)
             });
             match accepted.await {
-                Some(accepted) => self.handle(accepted).await,
+                Some(accepted) => self.handle_accepted(accepted).await,
                 None => break,
             }
         }
@@ -83,13 +83,13 @@ where
             }
             match listener.accept() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                accepted => self.handle(accepted).await,
+                accepted => self.handle_accepted(accepted).await,
             }
         }
         Ok(())
     }
 
-    async fn handle(&self, accepted: io::Result<(TcpStream, Peer)>) {
+    async fn handle_accepted(&self, accepted: io::Result<(TcpStream, Peer)>) {
         let Shared {
             lifecycle, slots, ..
         } = &*self.shared;
