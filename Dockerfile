@@ -96,7 +96,7 @@ LABEL org.opencontainers.image.title="scratch-server" \
       org.opencontainers.image.description="A hyper server and its health probe, alone in their image" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-# Numeric, because Kubernetes cannot tell of a name whether it is root (runAsNonRoot).
+# Numeric, because Kubernetes cannot see from a name whether it is root (runAsNonRoot).
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM
