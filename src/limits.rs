@@ -3,7 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// What the server allows its clients and itself.
+/// No process runs longer. What is much longer could not be added to the clock.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// What the server allows its clients and itself. A time of decades, such as [`Duration::MAX`], never passes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Open connections, 1,000 by default. Each needs a file descriptor: where the process may not
@@ -36,6 +39,21 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(30),
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(8),
+        }
+    }
+}
+
+impl Limits {
+    /// The same limits, each time short enough for the clock.
+    pub(crate) fn within_clock(self) -> Self {
+        Self {
+            max_connections: self.max_connections,
+            header_timeout: self.header_timeout.min(FOREVER),
+            idle_timeout: self.idle_timeout.min(FOREVER),
+            read_timeout: self.read_timeout.min(FOREVER),
+            write_timeout: self.write_timeout.min(FOREVER),
+            shutdown_delay: self.shutdown_delay.min(FOREVER),
+            shutdown_timeout: self.shutdown_timeout.min(FOREVER),
         }
     }
 }

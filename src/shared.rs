@@ -33,6 +33,7 @@ impl Shared {
             // The least that hyper allows. It is the longest head, and it bounds the buffers that a
             // client can make the server hold.
             .max_buf_size(8_192);
+        let limits = limits.within_clock();
         Self {
             slots: Arc::new(Slots::new(limits.max_connections.get())),
             lifecycle: Arc::new(Lifecycle::new()),

@@ -32,6 +32,7 @@ mod bodies_after_answers;
 mod broken_answers;
 mod drain;
 mod echo;
+mod endless_times;
 mod peer;
 mod read_timeout;
 mod request_bodies;
