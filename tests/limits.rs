@@ -487,6 +487,17 @@ fn busy_client(server: &Server) -> Client {
     client
 }
 
+/// Connects more clients than the server has descriptors for: the one that is idle longest makes room. Gives
+/// what the log complains of, up to the end of the server.
+fn complaints_when_the_connection_idle_longest_makes_room(server: Server) -> Vec<String> {
+    let mut clients: Vec<_> = (0..70).map(|_| idle_client(&server)).collect();
+    clients[0].assert_closed();
+    assert_eq!(server.get("/health").status, 200);
+    let last = clients.last_mut().expect("there are clients");
+    assert_eq!(last.request(GET).status, 200);
+    stop_and_read_complaints(server)
+}
+
 /// Stops the server. Gives the lines of its log that are errors or warnings.
 fn stop_and_read_complaints(mut server: Server) -> Vec<String> {
     server.signal("TERM");
@@ -513,12 +524,7 @@ fn the_soft_limit_on_descriptors_is_none() {
 fn at_the_hard_limit_on_descriptors_the_connection_idle_longest_makes_room() {
     with_each_number_of_workers(|workers| {
         let server = start_after("ulimit -n 64", workers);
-        let mut clients: Vec<_> = (0..70).map(|_| idle_client(&server)).collect();
-        clients[0].assert_closed();
-        assert_eq!(server.get("/health").status, 200);
-        let last = clients.last_mut().expect("there are clients");
-        assert_eq!(last.request(GET).status, 200);
-        let complaints = stop_and_read_complaints(server);
+        let complaints = complaints_when_the_connection_idle_longest_makes_room(server);
         assert!(
             complaints.len() == 1 && complaints[0].starts_with("warning: MAX_CONNECTIONS="),
             "{complaints:?}"
@@ -530,12 +536,7 @@ fn at_the_hard_limit_on_descriptors_the_connection_idle_longest_makes_room() {
 fn descriptors_that_the_server_does_not_know_of_lock_nobody_out() {
     with_each_number_of_workers(|workers| {
         let server = start_and_limit(64, workers);
-        let mut clients: Vec<_> = (0..70).map(|_| idle_client(&server)).collect();
-        clients[0].assert_closed();
-        assert_eq!(server.get("/health").status, 200);
-        let last = clients.last_mut().expect("there are clients");
-        assert_eq!(last.request(GET).status, 200);
-        let complaints = stop_and_read_complaints(server);
+        let complaints = complaints_when_the_connection_idle_longest_makes_room(server);
         assert!(complaints.is_empty(), "{complaints:?}");
     });
 }
