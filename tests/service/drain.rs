@@ -17,6 +17,7 @@ use crate::sync::{Count, Gate};
 
 test_with_one_worker_and_four!(
     a_handler_that_waits_is_answered_during_the_drain,
+    what_the_kernel_has_accepted_is_answered_above_the_cap,
     a_handler_that_never_answers_is_cut_off_and_counted,
     nothing_of_the_service_is_left_when_serve_returns,
     a_streamed_body_is_finished_during_the_drain,
@@ -48,6 +49,41 @@ fn a_handler_that_waits_is_answered_during_the_drain(workers: NonZeroUsize) {
         assert!(answer.closes());
         client.assert_closed();
     }
+    assert_eq!(server.drained(), Drained::Complete);
+}
+
+fn what_the_kernel_has_accepted_is_answered_above_the_cap(workers: NonZeroUsize) {
+    let (running, gate) = (Count::default(), Gate::new());
+    let limits = Limits {
+        max_connections: NonZeroUsize::MIN,
+        ..limits()
+    };
+    let mut server = Server::start(workers, limits, {
+        let (running, gate) = (running.clone(), gate.clone());
+        move |request| {
+            let (running, gate) = (running.clone(), gate.clone());
+            async move {
+                if request.uri() == "/busy" {
+                    running.add(1);
+                    gate.pass().await;
+                }
+                text("answered")
+            }
+        }
+    });
+    let mut busy = server.connect();
+    busy.send(get("/busy"));
+    running.wait_for(1);
+    let mut queued: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    queued.iter_mut().for_each(|client| client.send(get("/")));
+    server.stop();
+    for client in &mut queued {
+        let answer = client.response();
+        assert_eq!((answer.status, answer.closes()), (200, true));
+        client.assert_closed();
+    }
+    gate.admit(1);
+    assert_eq!(busy.response().body, "answered");
     assert_eq!(server.drained(), Drained::Complete);
 }
 
