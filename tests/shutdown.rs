@@ -270,6 +270,8 @@ fn a_second_signal_exits_at_once_with_its_number() {
         server.terminate();
         server.signal(signal);
         assert_eq!(server.exit().code(), Some(code));
+        let line = "warning: second signal received, exiting at once";
+        assert_eq!(server.remaining_lines(), [line]);
     }
 }
 
