@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -66,6 +66,7 @@ fn half_bodies_lock_nobody_out_and_are_answered_408(workers: NonZeroUsize) {
     let (server, error) = start_echo(workers, limits);
     for request in [HALF, HALF_CHUNKED, EXPECT] {
         let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        let started = Instant::now();
         clients.iter_mut().for_each(|client| client.send(request));
         assert_eq!(server.get("/").status, 200);
         for client in &mut clients {
@@ -83,6 +84,7 @@ fn half_bodies_lock_nobody_out_and_are_answered_408(workers: NonZeroUsize) {
                 "{answer:?}"
             );
             client.assert_closed();
+            assert!(started.elapsed() < Limits::default().read_timeout);
             let error = error();
             let source = error.source().expect("a source");
             let source = source.downcast_ref::<io::Error>().map(io::Error::kind);
