@@ -102,6 +102,19 @@ fn a_silent_connection_is_closed_without_a_word() {
 }
 
 #[test]
+fn a_first_head_that_begins_late_has_only_the_rest_of_its_time() {
+    let timeout = Duration::from_secs(4);
+    let server = Server::start(&[("HEADER_TIMEOUT", "4s")]);
+    let mut client = server.connect();
+    // Not to wait for anything: the time without a byte is the subject.
+    thread::sleep(timeout / 2);
+    let begun = Instant::now();
+    client.send("GET /livez HT");
+    assert_eq!(client.response().status, 408);
+    assert!(begun.elapsed() < timeout);
+}
+
+#[test]
 fn an_idle_kept_connection_is_closed_after_the_idle_timeout() {
     // Shorter and longer than its buffers are kept.
     for (timeout, millis) in [("10ms", 10), ("300ms", 300)] {
