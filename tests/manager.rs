@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -197,6 +198,26 @@ fn the_manager_is_told_when_the_server_is_ready_and_when_it_stops() {
         told_at(&socket, &format!("@{name}")),
         ["READY=1", "STOPPING=1"]
     );
+}
+
+#[test]
+fn the_manager_is_told_nothing_by_a_server_that_cannot_start() {
+    let path = SocketPath::new("cannot-start");
+    let socket = UnixDatagram::bind(&path.0).expect("a socket");
+    socket.set_nonblocking(true).expect("it can be nonblocking");
+    let other = tcp();
+    let taken = other.local_addr().expect("an address").to_string();
+    for (listen, workers) in [(taken.as_str(), "1"), ("127.0.0.1:0", "20")] {
+        let mut command = Server::command_after("ulimit -n 64");
+        command
+            .env("LISTEN", listen)
+            .env("WORKERS", workers)
+            .env("NOTIFY_SOCKET", &path.0);
+        let (code, _, stderr) = Process::run(command);
+        assert_eq!(code, Some(1), "{stderr}");
+        let told = socket.recv(&mut [0; 64]).map_err(|error| error.kind());
+        assert_eq!(told, Err(ErrorKind::WouldBlock), "{stderr}");
+    }
 }
 
 #[test]
