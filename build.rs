@@ -25,8 +25,6 @@ fn main() {
 fn link_small() {
     // Packing the relocations of a position-independent executable saves 24,500 bytes.
     link(&["-z", "pack-relative-relocs"]);
-    // musl's start-up code does not make relocated data read-only, so the room for it is a waste of 3 KB.
-    link(&["-z", "norelro"]);
     // Code and constants in one segment are one mapping less of three.
     link(&["--no-rosegment"]);
     // Without the unwind tables and their index, 78,000 bytes less: where a panic aborts, nothing

@@ -10,7 +10,7 @@ fn main() {
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
         println!("cargo:rustc-cfg=bare");
         let package = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-        link(&["-T", &format!("{package}/src/link.ld"), "-z", "norelro"]);
+        link(&["-T", &format!("{package}/src/link.ld")]);
         // For x86_64, rustc links static programs position-independent. For others it does not know how, which
         // is its start-up code alone: the probe has its own (src/start.rs).
         link(&["-pie", "--no-dynamic-linker", "-z", "text"]);
