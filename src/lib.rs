@@ -59,4 +59,4 @@ mod workers;
 pub use limits::Limits;
 pub use listener::{Listener, Peer};
 pub use server::{Drained, serve};
-pub use workers::event_loop;
+pub use workers::{event_loop, spawn_boxed};

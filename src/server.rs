@@ -8,7 +8,6 @@ use std::sync::Arc;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper::{Request, Response};
-use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use crate::accept::Acceptor;
@@ -18,7 +17,7 @@ use crate::listener::{Listener, Peer};
 use crate::log;
 use crate::service::BoxError;
 use crate::shared::Shared;
-use crate::workers::{END_TIMEOUT, Workers};
+use crate::workers::{END_TIMEOUT, Workers, spawn_boxed};
 
 /// How the server ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,7 +100,7 @@ where
     let shared = acceptor.shared.clone();
     let others = Workers::start(workers.get() - 1, &acceptor, &listener).await?;
     let accepting = shared.lifecycle.start_running();
-    spawn_local(async move {
+    spawn_boxed(async move {
         acceptor.run(listener).await;
         drop((acceptor, accepting));
     });

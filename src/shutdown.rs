@@ -7,9 +7,8 @@ use std::pin::pin;
 use std::process;
 use std::task::Poll;
 
-use scratch_server::log;
+use scratch_server::{log, spawn_boxed};
 use tokio::net::unix::pipe::Receiver;
-use tokio::task::spawn_local;
 
 /// SIGTERM and SIGINT, which no longer have their default action.
 pub struct Signals(Receiver);
@@ -42,7 +41,7 @@ impl Signals {
     /// exit code that a shell would report: 128 + its number.
     pub async fn first(self) {
         self.next().await;
-        spawn_local(async move {
+        spawn_boxed(async move {
             let signal = self.next().await;
             log::warn(format_args!("second signal received, exiting at once"));
             log::flush();

@@ -1,11 +1,13 @@
 //! The workers: event loops, each with an accept loop and its connections.
 
 use std::io;
+use std::pin::Pin;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::LocalRuntime;
 use tokio::sync::oneshot;
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use crate::accept::Acceptor;
@@ -23,6 +25,19 @@ pub(crate) const END_TIMEOUT: Duration = Duration::from_millis(100);
 /// Those of the system calls that set up epoll.
 pub fn event_loop() -> io::Result<LocalRuntime> {
     LocalRuntime::new()
+}
+
+/// Spawns a task on the event loop of the caller.
+///
+/// In a box, so that such tasks are all of one type: for each type that is spawned tokio's machinery is there once more,
+/// which is 2 KB. A task that there are many of, such as a connection, is better off without the box.
+///
+/// # Panics
+///
+/// Outside of a [`LocalRuntime`].
+pub fn spawn_boxed(task: impl Future<Output = ()> + 'static) {
+    let task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+    spawn_local(task);
 }
 
 /// The workers that have threads of their own.
