@@ -90,19 +90,9 @@ fn measure_images(options: &MeasureOptions, cores: &Cores) -> Result<Measured> {
         path: options.path.clone(),
     };
     let candidate = |Named { name, words }: Named| Candidate { name, words };
-    let candidates: Vec<_> = options.images.iter().cloned().map(candidate).collect();
-    match Engine::find(options.engine.as_deref(), cores) {
-        Ok(engine) => Ok(image::measure(&engine, candidates, &plan)),
-        Err(error) => {
-            let why = |candidate: Candidate| (candidate.name, format!("{error:#}"));
-            let left_out = candidates.into_iter().map(why).collect();
-            Ok(Measured {
-                part: "image".into(),
-                left_out,
-                ..Measured::default()
-            })
-        }
-    }
+    let candidates = options.images.iter().cloned().map(candidate).collect();
+    let engine = Engine::find(options.engine.as_deref(), cores);
+    Ok(image::measure(engine, candidates, &plan))
 }
 
 /// Whether the command is there is found out when it is started, so that the others are still measured.

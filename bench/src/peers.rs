@@ -52,14 +52,6 @@ pub enum Trait {
     Workers,
 }
 
-/// How to start a target.
-pub struct Setup {
-    pub port: u16,
-    pub workers: usize,
-    /// More than the thousand that every server takes as it comes.
-    pub many_connections: bool,
-}
-
 /// A peer that is built.
 pub struct Target {
     pub peer: Peer,
@@ -136,12 +128,14 @@ impl Target {
         all.iter().all(|one| self.peer.traits.contains(one))
     }
 
-    pub fn program(&self, setup: &Setup, shop: &Workshop) -> Result<Program> {
-        let Setup {
-            port,
-            workers,
-            many_connections,
-        } = *setup;
+    /// How to start it; `many_connections` are more than the thousand that every server takes as it comes.
+    pub fn program(
+        &self,
+        shop: &Workshop,
+        port: u16,
+        workers: usize,
+        many_connections: bool,
+    ) -> Result<Program> {
         let mut values = self.values.clone();
         let is_one = workers == 1;
         values.extend([

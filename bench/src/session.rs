@@ -10,16 +10,18 @@ use crate::{
     measure::{
         client::{self, Url, Wanted},
         cores::Cores,
-        process::{Program, Running},
+        process::Running,
         rounds::interleave,
         samples::Metric,
     },
-    peers::{self, Peer, Setup, Target},
+    peers::{self, Peer, Target},
     workshop::Workshop,
 };
 
 /// The name of the build that is measured by default.
 pub const PRODUCT: &str = "scratch-server";
+/// Its other build, as peers.toml names it.
+pub const TINY: &str = "tiny";
 /// How long a target may take to start.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
@@ -125,29 +127,10 @@ impl<'a> Session<'a> {
         many_connections: bool,
     ) -> Result<Server> {
         let port = client::free_port()?;
-        let mut running = Running::start(
-            &self.program(target, port, workers, many_connections)?,
-            cores,
-        )?;
+        let program = target.program(&self.shop, port, workers, many_connections)?;
+        let mut running = Running::start(&program, cores)?;
         wait_ready(port, || running.check()).map_err(|error| running.explain(error))?;
         Ok(Server { running, port })
-    }
-
-    pub fn program(
-        &self,
-        target: &Target,
-        port: u16,
-        workers: usize,
-        many_connections: bool,
-    ) -> Result<Program> {
-        target.program(
-            &Setup {
-                port,
-                workers,
-                many_connections,
-            },
-            &self.shop,
-        )
     }
 
     pub fn metric(&self, name: &str, unit: &str) -> Metric {

@@ -14,13 +14,11 @@ use crate::{
     },
     parts::{
         image::{self, Candidate},
-        latency, memory, probe, shutdown,
-        startup::{self, Start},
-        syscalls, throughput, workers,
+        latency, memory, probe, shutdown, startup, syscalls, throughput, workers,
     },
     peers::Role,
     report::{self, svg},
-    session::{LIMIT, PRODUCT, Session},
+    session::{LIMIT, PRODUCT, Session, TINY},
     verdict,
     workshop::{MUSL_GCC, c_compiler},
 };
@@ -70,7 +68,7 @@ pub fn run(options: &PartOptions) -> Result<Outcome> {
             Part::Memory => ("memory", memory::measure(&session)),
             Part::Shutdown => ("shutdown", shutdown::measure(&session)),
             Part::Probe => ("probe", probe::measure(&session)?),
-            Part::Image => ("image", measure_image(&session)?),
+            Part::Image => ("image", measure_image(&session)),
         };
         let sources = session
             .targets
@@ -96,13 +94,13 @@ pub fn run(options: &PartOptions) -> Result<Outcome> {
 }
 
 fn measure_startup(session: &Session) -> Measured {
-    let start = |target| -> Start {
-        Box::new(move |port| Ok((session.program(target, port, 1, false)?, Url::of_port(port))))
-    };
     let servers = session.targets.iter().map(|target| startup::Server {
         name: target.peer.name.clone(),
         source: target.version.clone(),
-        start: start(target),
+        start: Box::new(move |port| {
+            let program = target.program(&session.shop, port, 1, false)?;
+            Ok((program, Url::of_port(port)))
+        }),
     });
     let plan = startup::Plan {
         rounds: session.options.rounds(101, 21),
@@ -119,7 +117,7 @@ fn measure_startup(session: &Session) -> Measured {
 }
 
 /// The binaries are known where there is no engine too.
-fn measure_image(session: &Session) -> Result<Measured> {
+fn measure_image(session: &Session) -> Measured {
     let plan = image::Plan {
         rounds: session.options.rounds(11, 3),
         warmup: 1,
@@ -134,25 +132,31 @@ fn measure_image(session: &Session) -> Result<Measured> {
         name: image.clone(),
         words: vec![image.clone()],
     };
-    let mut measured = match Engine::find(None, &session.cores) {
-        Ok(engine) => image::measure(&engine, images.map(candidate).collect(), &plan),
-        Err(error) => {
-            let left_out = images
-                .map(|image| (image.clone(), format!("{error:#}")))
-                .collect();
-            Measured {
-                left_out,
-                ..Measured::default()
-            }
+    let engine = Engine::find(None, &session.cores);
+    let mut measured = image::measure(engine, images.map(candidate).collect(), &plan);
+    let tiny = session.shop.directory().join(TINY);
+    let built = [
+        (
+            PRODUCT,
+            session.server.clone().zip(session.healthcheck.clone()),
+        ),
+        (TINY, Some((tiny.join("server"), tiny.join("healthcheck")))),
+    ];
+    let mut binaries = Metric::new(
+        image::BINARIES,
+        "bytes",
+        &built.clone().map(|(name, _)| name.to_owned()),
+    );
+    for (name, files) in built {
+        let bytes = |(server, healthcheck)| {
+            Some(fs::metadata(server).ok()?.len() + fs::metadata(healthcheck).ok()?.len())
+        };
+        if let Some(bytes) = files.and_then(bytes) {
+            binaries.record(name, 0, bytes as f64);
         }
-    };
-    if let (Some(server), Some(healthcheck)) = (&session.server, &session.healthcheck) {
-        let bytes = fs::metadata(server)?.len() + fs::metadata(healthcheck)?.len();
-        let mut binaries = Metric::new(image::BINARIES, "bytes", &[PRODUCT.to_owned()]);
-        binaries.record(PRODUCT, 0, bytes as f64);
-        measured.tables.push(vec![binaries]);
     }
-    Ok(measured)
+    measured.tables.push(vec![binaries]);
+    measured
 }
 
 /// A JSON file for each part, the verdicts, and the plots of what was measured.

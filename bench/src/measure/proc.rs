@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub struct Usage {
     /// CPU nanoseconds, user and system.
     pub cpu: u64,
+    /// Nanoseconds that threads were ready to run and had no processor. Of those that live alone.
+    pub waited: u64,
     /// Page faults, minor and major.
     pub faults: u64,
 }
@@ -25,6 +27,7 @@ impl Add for Usage {
     fn add(self, other: Self) -> Self {
         Self {
             cpu: self.cpu + other.cpu,
+            waited: self.waited + other.waited,
             faults: self.faults + other.faults,
         }
     }
@@ -36,6 +39,7 @@ impl Sub for Usage {
     fn sub(self, other: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(other.cpu),
+            waited: self.waited.saturating_sub(other.waited),
             faults: self.faults.saturating_sub(other.faults),
         }
     }
@@ -58,13 +62,17 @@ pub fn usage(pid: u32) -> Result<Usage> {
     };
     // Of the threads that live it is exact, of all that there were it is in whole ticks: rounded down.
     let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
-    let living = threads
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-        .sum();
+    let (mut living, mut waited) = (0, 0);
+    for task in threads.flatten() {
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let mut times = text.split_whitespace().flat_map(str::parse::<u64>);
+        living += times.next().unwrap_or(0);
+        waited += times.next().unwrap_or(0);
+    }
     let own = (sum(&[UTIME, STIME])? * NANOS_PER_TICK).max(living);
     Ok(Usage {
         cpu: own + sum(&[CUTIME, CSTIME])? * NANOS_PER_TICK,
+        waited,
         faults: sum(&[MINFLT, CMINFLT, MAJFLT, CMAJFLT])?,
     })
 }

@@ -226,11 +226,19 @@ impl Running {
         bail!("{how} before it answered")
     }
 
-    /// An error with the last lines of output behind it.
-    pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+    /// An error with what is known of the program: whether it had a processor, as long as it lives, and the last lines
+    /// that it wrote.
+    pub fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let mut text = format!("{error:#}");
+        if let (false, Ok(used)) = (self.all_ended, self.used()) {
+            let seconds = |nanos| nanos as f64 / 1e9;
+            let (ran, waited) = (seconds(used.cpu), seconds(used.waited));
+            text +=
+                &format!("; it ran for {ran:.2} s, and waited for a processor for {waited:.2} s");
+        }
         match self.last_lines() {
-            last if last.is_empty() => error,
-            last => anyhow::anyhow!("{error:#}: {last}"),
+            last if last.is_empty() => anyhow::anyhow!(text),
+            last => anyhow::anyhow!("{text}: {last}"),
         }
     }
 

@@ -50,6 +50,18 @@ pub fn interleave<T>(
         .collect()
 }
 
+/// The rows of a table by name, with the first one once more as the second: what differs between the two is the noise of
+/// the machine. And that row's name.
+pub fn with_control<T>(items: &[T], name: impl Fn(&T) -> &str) -> (Vec<(String, &T)>, String) {
+    let mut rows: Vec<_> = items
+        .iter()
+        .map(|item| (name(item).to_owned(), item))
+        .collect();
+    let control = format!("{} (A/A)", rows[0].0);
+    rows.insert(1, (control.clone(), &items[0]));
+    (rows, control)
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::ensure;

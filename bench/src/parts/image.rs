@@ -15,7 +15,7 @@ use crate::measure::{
     client::{self, Url, Wanted},
     engine::{Container, Engine, Image, finish, watch_start},
     process::now,
-    rounds::interleave,
+    rounds::{interleave, with_control},
     samples::{Measured, Metric},
 };
 
@@ -57,10 +57,19 @@ struct Sample {
     exit_code: f64,
 }
 
-pub fn measure(engine: &Engine, candidates: Vec<Candidate>, plan: &Plan) -> Measured {
+/// Without an engine all are left out.
+pub fn measure(engine: Result<Engine>, candidates: Vec<Candidate>, plan: &Plan) -> Measured {
     let mut measured = Measured {
         part: "image".into(),
         ..Measured::default()
+    };
+    let engine = match &engine {
+        Ok(engine) => engine,
+        Err(error) => {
+            let why = |candidate: Candidate| (candidate.name, format!("{error:#}"));
+            measured.left_out = candidates.into_iter().map(why).collect();
+            return measured;
+        }
     };
     let mut found = Vec::new();
     for Candidate { name, words } in candidates {
@@ -81,15 +90,11 @@ pub fn measure(engine: &Engine, candidates: Vec<Candidate>, plan: &Plan) -> Meas
     );
     found.retain(|(name, ..)| !failed.contains_key(name));
     measured.left_out.extend(failed);
-    let Some(first) = found.first() else {
+    if found.is_empty() {
         return measured;
-    };
-
-    // The first one once more: what differs between the two is the noise of the machine.
-    let control = format!("{} (A/A)", first.0);
-    let mut rows: Vec<_> = found.iter().map(|one| (one.0.as_str(), one)).collect();
-    rows.insert(1, (&control, first));
-    let names: Vec<String> = rows.iter().map(|(name, _)| (*name).to_owned()).collect();
+    }
+    let (rows, control) = with_control(&found, |(name, ..)| name);
+    let names: Vec<String> = rows.iter().map(|(name, _)| name.clone()).collect();
     let metric = |name| Metric::new(name, "ms", &names);
     let mut answered = metric(FIRST_ANSWER).with_ratio();
     let (mut create, mut start) = (metric("create"), metric("start"));
@@ -102,7 +107,7 @@ pub fn measure(engine: &Engine, candidates: Vec<Candidate>, plan: &Plan) -> Meas
         plan.rounds,
         &rows,
         |(name, _)| name,
-        |round, &(name, one)| {
+        |round, (name, one)| {
             let sample = once(one)?;
             answered.record(name, round, sample.answered);
             create.record(name, round, sample.create);

@@ -10,7 +10,7 @@ use crate::measure::{
     cores::Cores,
     proc,
     process::{Program, Running},
-    rounds::interleave,
+    rounds::{interleave, with_control},
     samples::{Measured, Metric},
 };
 
@@ -90,20 +90,14 @@ pub fn measure(servers: Vec<Server>, plan: &Plan) -> Measured {
         .filter(|server| !failed.contains_key(&server.name))
         .collect();
     measured.left_out = failed;
-    let Some(&first) = servers.first() else {
+    if servers.is_empty() {
         return measured;
-    };
-
-    // The first one once more: what differs between the two is the noise of the machine.
-    let control = format!("{} (A/A)", first.name);
-    let mut rows: Vec<(&str, &Server)> = servers
-        .iter()
-        .map(|&server| (server.name.as_str(), server))
-        .collect();
-    rows.insert(1, (&control, first));
-    let names: Vec<String> = rows.iter().map(|(name, _)| (*name).to_owned()).collect();
+    }
+    let (rows, control) = with_control(&servers, |server| &server.name);
+    let names: Vec<String> = rows.iter().map(|(name, _)| name.clone()).collect();
     let mut answered = Metric::new(FIRST_ANSWER, "ms", &names).with_ratio();
     let mut listening = Metric::new("listening", "ms", &names);
+    let mut waited = Metric::new("listening to 200", "ms", &names);
     let mut cpu = Metric::new("CPU time", "ms", &names);
     let mut faults = Metric::new("page faults", "", &names);
     let mut peak = Metric::new("peak memory", "KiB", &names);
@@ -112,10 +106,11 @@ pub fn measure(servers: Vec<Server>, plan: &Plan) -> Measured {
         plan.rounds,
         &rows,
         |(name, _)| name,
-        |round, &(name, server)| {
+        |round, (name, server)| {
             let sample = once(server)?;
             answered.record(name, round, sample.answered);
             listening.record(name, round, sample.listening);
+            waited.record(name, round, sample.answered - sample.listening);
             cpu.record(name, round, sample.cpu);
             faults.record(name, round, sample.faults);
             peak.record(name, round, sample.peak);
@@ -132,7 +127,7 @@ pub fn measure(servers: Vec<Server>, plan: &Plan) -> Measured {
         "exec to the first answer, servers on core {:?}, client on {:?}, {cache}, {} rounds",
         plan.cores.server, plan.cores.load, plan.rounds
     );
-    measured.tables = vec![vec![answered, listening, cpu, faults, peak]];
+    measured.tables = vec![vec![answered, listening, waited, cpu, faults, peak]];
     measured.control = Some(control);
     measured
 }

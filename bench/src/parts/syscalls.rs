@@ -30,7 +30,7 @@ pub fn add_to_startup(session: &Session, measured: &mut Measured) {
         |_| true,
         |round, target| {
             let port = client::free_port()?;
-            let program = session.program(target, port, 1, false)?;
+            let program = target.program(&session.shop, port, 1, false)?;
             let log = session.shop.directory().join("strace");
             let count = count(&program, &log, &session.cores, || {
                 wait_ready(port, || Ok(()))?;

@@ -77,16 +77,19 @@ pub fn saturate(
     load::drive(server.port, connections, Pace::Saturate, WARM_UP)?;
     let before = server.running.used()?.cpu;
     let duration = session.options.load_time();
-    let (requests, seconds) = match find("wrk") {
+    let (requests, rate) = match find("wrk") {
         Ok(wrk) => load::wrk(&wrk, server.port, connections, duration, cores)?,
         Err(_) => {
             let outcome = load::drive(server.port, connections, Pace::Saturate, duration)?;
-            (outcome.requests, outcome.seconds)
+            (
+                outcome.requests,
+                outcome.requests as f64 / duration.as_secs_f64(),
+            )
         }
     };
     let cpu = server.running.used()?.cpu.saturating_sub(before);
     Ok(Sample {
-        rate: requests as f64 / seconds,
+        rate,
         cpu_micros: cpu as f64 / 1e3 / requests as f64,
     })
 }
