@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn figure_at_its_limit_passes_and_one_above_fails() {
         let pass = |value| judged(&[(PRODUCT, value)], "PSS idle").pass;
-        assert_eq!((pass(1024.0), pass(1024.1)), (Some(true), Some(false)));
+        assert_eq!((pass(720.0), pass(720.1)), (Some(true), Some(false)));
         let floor = "exec to first 200, beside the C epoll floor";
         assert_eq!(
             judged(&[(PRODUCT, 1.76), ("c-epoll", 1.0)], floor)

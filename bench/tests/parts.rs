@@ -17,6 +17,7 @@ fn every_part_that_needs_no_engine_gives_figures() {
         ("throughput", "CPU/req, 2", "c-epoll"),
         ("latency", "p99", "c-epoll"),
         ("memory", "PSS idle", "c-epoll"),
+        ("memory", "PSS after a burst", "c-epoll"),
         ("shutdown", "1000 keep-alive connections", "c-epoll"),
         ("probe", "exec to exit", "c-connect"),
     ];

@@ -257,10 +257,14 @@ pub fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// One request on a connection that is kept; the length of the whole response. Anything but a 200 with a length is an
-/// error.
+/// One request on a connection that is kept; the length of the whole response.
 pub fn exchange(stream: &mut TcpStream) -> Result<usize> {
     stream.write_all(REQUEST)?;
+    read_response(stream)
+}
+
+/// Its length. Anything but a 200 with a length is an error.
+pub fn read_response(stream: &mut TcpStream) -> Result<usize> {
     let mut response = Vec::with_capacity(512);
     let mut chunk = [0; 4096];
     loop {

@@ -1,6 +1,6 @@
 //! Memory of an idle server, and of each idle connection.
 
-use std::{net::TcpStream, thread, time::Duration};
+use std::{io::Write, net::TcpStream, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 
@@ -18,11 +18,14 @@ const FEW: usize = 1_000;
 const MANY: usize = 8_000;
 /// Long enough to settle, short enough for the deadlines that servers put on silent connections.
 const SETTLE: Duration = Duration::from_secs(1);
+/// After a burst, servers that give memory back take some time to.
+const AFTER_BURST: Duration = Duration::from_secs(5);
 
 pub fn measure(session: &Session) -> Measured {
     let mut idle = session.metric("PSS idle", "KiB");
     let mut silent = session.metric("connection, silent", "bytes");
     let mut asked = session.metric("connection, after a request", "bytes");
+    let mut burst = session.metric("PSS after a burst", "KiB");
     let rounds = session.options.rounds(3, 1);
     let mut left_out = session.each_target(
         "memory, idle",
@@ -51,11 +54,19 @@ pub fn measure(session: &Session) -> Measured {
             Ok(())
         }));
     }
+    left_out.extend(
+        session.each_target("memory, burst", rounds, able, |round, target| {
+            let server = session.start(target, &session.cores, 1, true)?;
+            burst.record(&target.peer.name, round, after_burst(&server)? / 1024.0);
+            Ok(())
+        }),
+    );
     Measured {
         title: format!(
-            "one worker; of a connection: the slope from {FEW} to {MANY}, {rounds} rounds"
+            "one worker; of a connection: the slope from {FEW} to {MANY}; burst: {MANY} requests at once, their \
+             connections closed {AFTER_BURST:?} ago; {rounds} rounds"
         ),
-        tables: vec![vec![idle, silent, asked]],
+        tables: vec![vec![idle, silent, asked, burst]],
         left_out,
         ..Measured::default()
     }
@@ -78,6 +89,21 @@ fn bytes_per_connection(server: &Server, ask: bool) -> Result<f64> {
         "{closed} of {MANY} connections were closed by the server"
     );
     Ok((many - few) / (MANY - FEW) as f64)
+}
+
+/// All are sent before the first answer is read.
+fn after_burst(server: &Server) -> Result<f64> {
+    let mut connections = Vec::with_capacity(MANY);
+    open(server.port, &mut connections, MANY, false)?;
+    for connection in &mut connections {
+        connection.write_all(client::REQUEST)?;
+    }
+    for connection in &mut connections {
+        client::read_response(connection)?;
+    }
+    drop(connections);
+    thread::sleep(AFTER_BURST);
+    Ok(pss(server))
 }
 
 /// Opens connections until there are `count`; each asks once if `ask`.
