@@ -197,9 +197,18 @@ fn header_line_of_a_megabyte_is_passed_over() {
         format!("{long}: value"),
     ] {
         let interim = format!("HTTP/1.1 103 Early Hints\r\n{header}\r\n\r\n");
-        probe([&Peer::saying(&format!("{interim}{OK}")).url()]).assert_healthy();
+        probe([
+            &Peer::saying(&format!("{interim}{OK}")).url(),
+            "--timeout=20s",
+        ])
+        .assert_healthy();
         let response = format!("{OK}{header}\r\nContent-Length: 7\r\n\r\nhealthy");
-        probe([&Peer::saying(&response).url(), "--body=healthy"]).assert_healthy();
+        probe([
+            &Peer::saying(&response).url(),
+            "--body=healthy",
+            "--timeout=20s",
+        ])
+        .assert_healthy();
     }
 }
 
