@@ -17,9 +17,17 @@ func main() {
 	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, "healthy")
 	})
-	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+	listener, err := listen()
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.Fatal(http.Serve(listener, nil))
+}
+
+// The socket that a service manager gives, or one of its own.
+func listen() (net.Listener, error) {
+	if os.Getenv("LISTEN_FDS") == "1" {
+		return net.FileListener(os.NewFile(3, "socket"))
+	}
+	return net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
 }
