@@ -5,11 +5,13 @@ mod support;
 use std::env;
 use std::fs;
 use std::net::{Ipv6Addr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{self, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen};
 use support::*;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
@@ -149,6 +151,17 @@ fn unix_sockets_are_probed() {
             "{head}"
         );
     }
+}
+
+#[test]
+fn full_accept_queue_of_a_unix_socket_is_waited_for_until_the_deadline() {
+    let socket = Socket::new("full");
+    let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    bind(&listener, &SocketAddrUnix::new(&*socket.path).unwrap()).unwrap();
+    listen(&listener, 0).unwrap();
+    let _queued = UnixStream::connect(&socket.path).unwrap();
+    let url = format!("unix:{}:/", socket.path);
+    probe([&url, "--timeout=300ms"]).assert_unhealthy_after(TIMEOUT, &url, "connect: timed out");
 }
 
 #[test]
