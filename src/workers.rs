@@ -29,8 +29,8 @@ pub fn event_loop() -> io::Result<LocalRuntime> {
 
 /// Spawns a task on the event loop of the caller.
 ///
-/// In a box, so that such tasks are all of one type: for each type that is spawned tokio's machinery is there once more,
-/// which is 2 KB. A task that there are many of, such as a connection, is better off without the box.
+/// In a box, so that such tasks are all of one type: each type that is spawned brings another copy of tokio's machinery,
+/// 2 KB of code. A task that there are many of, such as a connection, is better off without the box.
 ///
 /// # Panics
 ///

@@ -34,7 +34,7 @@ pub struct App {
     /// Those that are not due yet.
     pending: Mutex<HashMap<u64, Reminder>>,
     next_id: AtomicU64,
-    /// Tells all who listen of each that is due.
+    /// Sends each one that is due to all listeners.
     pub due: broadcast::Sender<Reminder>,
     /// A line for each that was due. What is in its buffer is written at the end.
     journal: sync::Mutex<BufWriter<File>>,
