@@ -26,13 +26,17 @@ fn image_is_measured_from_create_to_stop() {
     ];
     // This one ends at once, and says why.
     let broken = ["--image", "broken=scratch-server --no-such-option"];
-    let output = bench(["measure", "--runs", "2", "--timeout", "60s"])
+    let tool = bench(["measure", "--runs", "2", "--timeout", "60s"])
         .args(images)
         .args(broken)
         .arg("--json")
         .arg(&json)
-        .output();
-    let run = Run::from(output.unwrap());
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let label = format!("startup-bench={}", tool.id());
+    let run = Run::from(tool.wait_with_output().unwrap());
     assert_eq!(run.code, Some(4), "{}{}", run.stdout, run.stderr);
     let json: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
     let figure = |metric: &str| {
@@ -70,7 +74,7 @@ fn image_is_measured_from_create_to_stop() {
         "{}",
         left_out("broken")
     );
-    assert_eq!(containers("startup-bench"), "");
+    assert_eq!(containers(&label), "");
 }
 
 #[test]
@@ -86,7 +90,7 @@ fn containers_are_removed_when_the_tool_is_killed() {
         let label = format!("startup-bench={}", tool.id());
         wait_until("a container is there", || !containers(&label).is_empty());
         kill(Pid::from_raw(tool.id() as i32), signal).unwrap();
-        tool.wait().unwrap();
+        wait_until("the tool ends", || tool.try_wait().unwrap().is_some());
         wait_until("the container is gone", || containers(&label).is_empty());
     }
 }

@@ -382,7 +382,7 @@ fn nothing_is_left_running_when_the_tool_is_killed() {
         });
         assert!(tagged(&tag).iter().any(own_child));
         kill(Pid::from_raw(tool.id() as i32), signal).unwrap();
-        tool.wait().unwrap();
+        wait_until("the tool ends", || tool.try_wait().unwrap().is_some());
         wait_until("every process is gone", || tagged(&tag).is_empty());
     }
 }

@@ -17,8 +17,11 @@ use serde_json::Value;
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn bench(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_startup-bench"));
-    command.args(args);
+    // By way of env(1): a job in the background of a shell without job control ignores SIGINT, and so do its children.
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_startup-bench")])
+        .args(args);
     command
 }
 
@@ -108,7 +111,7 @@ pub fn tagged(tag: &str) -> Vec<u32> {
     pids.filter(has_tag).collect()
 }
 
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
