@@ -159,6 +159,23 @@ fn sigint_stops_as_sigterm_does() {
     assert_eq!(server.exit().code(), Some(0));
 }
 
+/// Until TIME_WAIT is over, a minute later, the kernel refuses that without SO_REUSEADDR.
+#[test]
+fn a_port_is_bound_again_although_the_server_closed_a_connection_of_it_just_now() {
+    let mut server = Server::start(&[]);
+    let mut client = server.connect();
+    client.send("GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+    client.assert_closed();
+    // After the server, which is the side that waits therefore.
+    drop(client);
+    let address = server.address.to_string();
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    let server = Server::start(&[("LISTEN", &address)]);
+    assert_eq!(server.get("/livez").status, 200);
+}
+
 #[test]
 fn a_unix_socket_is_served_and_removed() {
     let path = SocketPath::new("served");

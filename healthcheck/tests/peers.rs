@@ -387,6 +387,11 @@ fn attempts_end_when_the_wait_is_over() {
     let url = format!("http://127.0.0.1:{}/", port.number);
     let run = probe([&url, "--wait=300ms", "--timeout=20s"]);
     run.assert_unhealthy_after(TIMEOUT, &url, "connect: refused");
+    // There is a tenth of a second between two.
+    let attempts = run.errors.rsplit_once(", ").map(|(_, rest)| rest);
+    let attempts = attempts.and_then(|rest| rest.strip_suffix(" attempts)\n"));
+    let attempts: u32 = attempts.map_or(1, |number| number.parse().unwrap());
+    assert!(attempts <= 4, "{run:?}");
     // An attempt is cut short by it.
     let peer = Peer::answering(|stream| say(stream, b""));
     let url = peer.url() + "/";
