@@ -159,7 +159,7 @@ fn sigint_stops_as_sigterm_does() {
     assert_eq!(server.exit().code(), Some(0));
 }
 
-/// Until TIME_WAIT is over, a minute later, the kernel refuses that without SO_REUSEADDR.
+/// Without SO_REUSEADDR the kernel refuses that for a minute, until TIME_WAIT is over.
 #[test]
 fn a_port_is_bound_again_although_the_server_closed_a_connection_of_it_just_now() {
     let mut server = Server::start(&[]);
@@ -167,7 +167,7 @@ fn a_port_is_bound_again_although_the_server_closed_a_connection_of_it_just_now(
     client.send("GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     assert_eq!(client.response().status, 200);
     client.assert_closed();
-    // After the server, which is the side that waits therefore.
+    // The side that closes first is the one in TIME_WAIT, so the client closes last.
     drop(client);
     let address = server.address.to_string();
     server.signal("TERM");

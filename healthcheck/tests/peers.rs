@@ -387,7 +387,7 @@ fn attempts_end_when_the_wait_is_over() {
     let url = format!("http://127.0.0.1:{}/", port.number);
     let run = probe([&url, "--wait=300ms", "--timeout=20s"]);
     run.assert_unhealthy_after(TIMEOUT, &url, "connect: refused");
-    // There is a tenth of a second between two.
+    // The probe pauses for a tenth of a second between two.
     let attempts = run.errors.rsplit_once(", ").map(|(_, rest)| rest);
     let attempts = attempts.and_then(|rest| rest.strip_suffix(" attempts)\n"));
     let attempts: u32 = attempts.map_or(1, |number| number.parse().unwrap());
@@ -441,9 +441,9 @@ fn deadline_holds_on_a_crowded_processor() {
     let end = Instant::now() + 10 * MARGIN;
     thread::scope(|scope| {
         let crowd = scope.spawn(|| {
-            // What a thread starts runs where it does.
+            // Threads and processes that a thread starts inherit this. One that yields the processor waits for a turn of
+            // each of the others.
             sched_setaffinity(None, &one).unwrap();
-            // Whoever gives way there waits for a turn of each of the others.
             for _ in 0..32 {
                 scope.spawn(|| {
                     while !is_over.load(Relaxed) && Instant::now() < end {
@@ -453,7 +453,7 @@ fn deadline_holds_on_a_crowded_processor() {
             }
             with_timeout(&url)
         });
-        // From here on, because the deadline does not bind the start of a process on such a processor.
+        // Measured from here on, because the deadline does not cover the start of the process.
         let (mut stream, _) = silent.accept().unwrap();
         let connected = Instant::now();
         stream.set_read_timeout(Some(10 * MARGIN)).unwrap();

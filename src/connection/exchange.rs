@@ -230,7 +230,7 @@ impl Line {
         } = self;
         // What came from the network must not break the line; a method is a token, and cannot.
         let path = self.uri.path().as_bytes().escape_ascii();
-        // 64 bits are enough, and nothing else has std's code that formats 128.
+        // 64 bits are enough, and nothing else needs std's code that formats 128.
         let micros = self.started.elapsed().as_micros() as u64;
         let status = self.status.as_ref().map_or("-", StatusCode::as_str);
         let suffix = if is_broken_off { " abandoned" } else { "" };
