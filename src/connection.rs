@@ -126,9 +126,7 @@ impl<S: AnyService> Connection<S> {
         } = self;
         let lifecycle = &shared.lifecycle;
         let has_to_close = || {
-            slot.eviction_requested()
-                || slot.is_idle() && lifecycle.has_reached(Stage::Draining)
-                || lifecycle.has_reached(Stage::Over)
+            slot.eviction_requested() || slot.is_idle() && lifecycle.has_reached(Stage::Draining)
         };
         poll_fn(|cx| {
             slot.register(cx.waker());

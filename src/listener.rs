@@ -281,3 +281,31 @@ fn is_stale(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
         && refused().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::workers::event_loop;
+
+    /// What is accepted of a listener on TCP, once a client has connected.
+    fn accepted(listen: impl FnOnce() -> io::Result<Listener>) -> TcpStream {
+        event_loop().expect("an event loop").block_on(async {
+            let listener = listen().expect("a listener");
+            let address = listener.local_addr().expect("it is on TCP");
+            let _client = net::TcpStream::connect(address).expect("a connection");
+            let accepted = poll_fn(|cx| listener.poll_accept(cx)).await;
+            accepted.expect("a connection waits").0
+        })
+    }
+
+    #[test]
+    fn a_small_write_waits_for_no_acknowledgement_of_the_last_one() {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bound = accepted(|| Listener::bind(&Endpoint::Ip(loopback), None));
+        assert!(bound.nodelay().expect("an option of TCP"));
+        let passed = accepted(|| Listener::adopt(net::TcpListener::bind(loopback)?.into()));
+        assert!(passed.nodelay().expect("an option of TCP"));
+    }
+}

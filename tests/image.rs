@@ -277,6 +277,31 @@ fn the_probe_fails_on_an_unhealthy_status() {
 
 #[test]
 #[ignore = "needs Docker and the image"]
+fn every_interface_means_ipv4_alone_where_the_kernel_has_no_ipv6() {
+    // What socket(2) says then: EAFNOSUPPORT (97) for AF_INET6 (10).
+    let profile = r#"{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [ {
+        "names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 97,
+        "args": [ { "index": 0, "value": 10, "op": "SCMP_CMP_EQ" } ] } ] }"#;
+    let file = env::temp_dir().join(format!("no-ipv6-{}.json", std::process::id()));
+    fs::write(&file, profile).expect("a file for the profile");
+    let seccomp = format!("--security-opt=seccomp={}", path(&file));
+    let container = Container::run(&[&CONFINED[..], &[&seccomp]].concat());
+    let _ = fs::remove_file(&file);
+    // The probe requests it of localhost.
+    container.wait_until_healthy();
+    assert!(
+        container
+            .log()
+            .starts_with("Starting server on port 8080 (0.0.0.0:8080)\n")
+    );
+    assert_eq!(
+        Client::connect(container.address(8080)).request(GET).status,
+        200
+    );
+}
+
+#[test]
+#[ignore = "needs Docker and the image"]
 fn a_bad_value_ends_the_container_with_exit_code_2_and_one_line() {
     let container = Container::run(&["--env=PORT=http"]);
     let line = "error: PORT=\"http\": expected a number from 0 to 65535\n";

@@ -5,14 +5,15 @@ mod common;
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use scratch_server::Limits;
 
-use common::{Client, GET, PATIENCE, Server, wait_until, with_each_number_of_workers};
+use common::{
+    Client, GET, PATIENCE, Server, limit_descriptors, wait_until, with_each_number_of_workers,
+};
 
 /// Runs `test` while a second client sends request after request, all of which must succeed.
 fn beside_another_client(server: &Server, test: impl FnOnce()) {
@@ -195,7 +196,7 @@ fn a_client_that_pipelines_and_never_reads_is_cut_off() {
 fn thousands_of_pipelined_requests_are_all_answered_to_a_client_that_reads() {
     let server = Server::start(&[]);
     let client = server.connect();
-    let mut writer = Client(client.0.try_clone().expect("a second handle"));
+    let mut writer = client.second_handle();
     thread::scope(|scope| {
         scope.spawn(move || {
             writer.send(GET.repeat(5_000));
@@ -466,11 +467,7 @@ fn processor_time(server: &Server) -> Duration {
 /// the same to it when its service opens many.
 fn start_and_limit(descriptors: u32, workers: &str) -> Server {
     let server = start_after("true", workers);
-    let status = Command::new("prlimit")
-        .arg(format!("--pid={}", server.pid()))
-        .arg(format!("--nofile={descriptors}:{descriptors}"))
-        .status();
-    assert!(status.expect("prlimit(1) runs").success());
+    limit_descriptors(server.pid(), descriptors);
     server
 }
 

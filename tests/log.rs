@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use common::{GET, Process, Server, SocketPath, wait_until};
+use common::{Client, GET, Process, Server, SocketPath, limit_descriptors, wait_until};
 
 #[test]
 fn info_has_no_line_for_a_request() {
@@ -237,4 +237,33 @@ fn levels_below_info_say_nothing_of_a_good_life() {
         log.read_to_string(&mut lines).expect("text");
         assert_eq!(lines, "", "{level}");
     }
+}
+
+#[test]
+fn off_says_nothing_of_an_error() {
+    let path = SocketPath::new("off-error");
+    let (mut log, writer) = std::io::pipe().expect("a pipe");
+    let mut command = Server::command();
+    command
+        .env("LISTEN", path.listen())
+        .env("HEADER_TIMEOUT", "1m")
+        .env("RUST_LOG", "off")
+        .stderr(writer);
+    let mut server = Process::spawn(command);
+    path.wait_until_served();
+    limit_descriptors(server.pid(), 24);
+    // More than that: the last of them are accepted after an error.
+    let mut clients: Vec<_> = (0..48).map(|_| Client::connect_unix(&path.0)).collect();
+    for client in &mut clients {
+        client.send("GET /livez HT");
+    }
+    for client in &mut clients {
+        client.send("TP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        assert_eq!(client.response().status, 200);
+    }
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    let mut lines = String::new();
+    log.read_to_string(&mut lines).expect("text");
+    assert_eq!(lines, "");
 }

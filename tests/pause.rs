@@ -104,7 +104,7 @@ fn a_client_that_reads_again_during_a_pause_is_served_on() {
                 .expect("sockets can be blocking");
         });
         assert!(!answers.is_empty());
-        let mut writer = Client(stalled.client.0.try_clone().expect("a second handle"));
+        let mut writer = stalled.client.second_handle();
         let last = "GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
         let end = [stalled.rest(), last].concat();
         let requests = stalled.requests() + 1;

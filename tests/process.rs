@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
@@ -12,6 +12,7 @@ use common::elf::assert_static;
 use common::{
     Client, GET, Process, Server, SocketPath, server_binary, with_each_number_of_workers,
 };
+use socket2::{Domain, Socket, Type};
 
 fn run_with(variable: &str, value: &str) -> (Option<i32>, String, String) {
     let mut command = Server::command();
@@ -106,6 +107,29 @@ fn an_address_in_use_is_one_line_and_exit_code_1() {
         stderr.starts_with(&start) && stderr.lines().count() == 1,
         "{stderr}"
     );
+}
+
+#[test]
+fn a_port_that_is_taken_in_one_family_is_not_served_in_the_other() {
+    for any in [
+        IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        Ipv6Addr::UNSPECIFIED.into(),
+    ] {
+        let address = SocketAddr::new(any, 0);
+        let taken = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let taken = taken.expect("a socket");
+        if any.is_ipv6() {
+            taken.set_only_v6(true).expect("an option of IPv6");
+        }
+        taken.bind(&address.into()).expect("a free port");
+        taken.listen(1).expect("it is bound");
+        let bound = taken.local_addr().expect("an address").as_socket();
+        let port = bound.expect("of TCP").port();
+        let (code, _, stderr) = run_with("PORT", &port.to_string());
+        assert_eq!(code, Some(1), "{any}");
+        let start = format!("error: cannot listen on :{port}: Address");
+        assert!(stderr.starts_with(&start), "{stderr}");
+    }
 }
 
 #[test]

@@ -132,12 +132,8 @@ fn exchange(
     if options.target.path.is_empty() {
         return Ok(None);
     }
-    let sent = send(socket, options, timer);
-    // A peer may answer and close before it has read the request, so an answer counts first.
-    match (receive(socket, options, timer), sent) {
-        (Err(Failure::Receive(_) | Failure::Closed), Err(errno)) => Err(Failure::Send(errno)),
-        (received, _) => received.map(Some),
-    }
+    send(socket, options, timer).map_err(Failure::Send)?;
+    receive(socket, options, timer).map(Some)
 }
 
 fn connect_target(target: &Target<'_>, timer: &Timer) -> Result<OwnedFd, Errno> {

@@ -284,6 +284,14 @@ fn arguments_and_variables_that_are_not_valid_are_named_with_their_rule() {
             r#"--header="a: b\x0d\x0ac: d": expected 'Name: value' on one line, 2048 bytes in all"#,
         ),
         (
+            ["--header", "a: b\rc: d"],
+            r#"--header="a: b\x0dc: d": expected 'Name: value' on one line, 2048 bytes in all"#,
+        ),
+        (
+            ["--header", "a: b\nc: d"],
+            r#"--header="a: b\x0ac: d": expected 'Name: value' on one line, 2048 bytes in all"#,
+        ),
+        (
             ["--method", "get"],
             r#"--method="get": expected GET or HEAD"#,
         ),
@@ -475,13 +483,28 @@ fn lines_stay_short_and_plain_whatever_is_given() {
         );
         assert_eq!(run.errors.lines().count(), 1);
     }
-    let silent = SilentPort::new();
-    let url = format!("http://127.0.0.1:{}/{}", silent.number, "p".repeat(1000));
-    let run = probe([&url]);
-    assert!(
-        run.errors.len() < 200 && run.errors.contains("pp...: connect: refused ("),
-        "{run:?}"
-    );
+    // A verdict is short enough by itself: the end of its line is there.
+    let path = "p".repeat(1000);
+    let peer = Peer::saying("HTTP/1.1 503 Busy\r\n\r\n");
+    let http = format!("{}/{path}", peer.url());
+    let unix = format!("unix:/{:s<106}:/{path}", "");
+    let statuses = format!("--status={}200", "200,".repeat(100));
+    for (arguments, cause) in [
+        (
+            [&http, statuses.as_str()],
+            "pp...: receive: status 503 wanted 200,",
+        ),
+        (
+            [&http, &format!("--body={path}")],
+            "pp...: receive: status 503 wanted 200-299 (",
+        ),
+        ([&unix, "--wait=150ms"], "pp...: connect: no such socket ("),
+    ] {
+        let run = probe(arguments);
+        let line = &run.errors;
+        assert!(line.len() < 200 && line.ends_with(")\n"), "{run:?}");
+        assert!(line.contains(cause), "{run:?}");
+    }
 }
 
 #[test]

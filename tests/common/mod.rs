@@ -62,6 +62,15 @@ pub fn example(name: &str) -> PathBuf {
     example
 }
 
+/// Leaves a process so many descriptors, whatever it has by now.
+pub fn limit_descriptors(pid: u32, number: u32) {
+    let status = Command::new("prlimit")
+        .arg(format!("--pid={pid}"))
+        .arg(format!("--nofile={number}:{number}"))
+        .status();
+    assert!(status.expect("prlimit(1) runs").success());
+}
+
 /// A process, killed on drop.
 pub struct Process(pub Child);
 
@@ -530,6 +539,11 @@ impl Client {
             .set_write_timeout(Some(PATIENCE))
             .expect("a timeout can be set");
         Self(stream)
+    }
+
+    /// The same connection, for another thread.
+    pub fn second_handle(&self) -> Self {
+        Self(self.0.try_clone().expect("a descriptor is free"))
     }
 
     /// Ends the client's side of the stream; it can still read.

@@ -2,22 +2,25 @@
 
 use std::future::{pending, ready};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyper::Response;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
 use scratch_server::{Drained, Limits};
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::task::{spawn_blocking, spawn_local, yield_now};
 
-use crate::common::PATIENCE;
-use crate::harness::{Server, Stream, get, limits, send_frame, text};
+use crate::common::{Client, PATIENCE};
+use crate::harness::{Family, Server, Stream, get, limits, send_frame, text};
 use crate::sync::{Count, Gate};
 
 test_with_one_worker_and_four!(
     a_handler_that_waits_is_answered_during_the_drain,
     what_the_kernel_has_accepted_is_answered_above_the_cap,
+    a_request_that_comes_after_its_connection_in_the_drain_is_answered,
     a_handler_that_never_answers_is_cut_off_and_counted,
     nothing_of_the_service_is_left_when_serve_returns,
     a_streamed_body_is_finished_during_the_drain,
@@ -82,6 +85,51 @@ fn what_the_kernel_has_accepted_is_answered_above_the_cap(workers: NonZeroUsize)
         assert_eq!((answer.status, answer.closes()), (200, true));
         client.assert_closed();
     }
+    gate.admit(1);
+    assert_eq!(busy.response().body, "answered");
+    assert_eq!(server.drained(), Drained::Complete);
+}
+
+fn a_request_that_comes_after_its_connection_in_the_drain_is_answered(workers: NonZeroUsize) {
+    let (running, gate) = (Count::default(), Gate::new());
+    let limits = Limits {
+        max_connections: NonZeroUsize::MIN,
+        ..limits()
+    };
+    let late = Arc::new(Mutex::new(None::<Client>));
+    let make_service = {
+        let (running, gate, late) = (running.clone(), gate.clone(), late.clone());
+        move |_peer| {
+            if let Some(mut client) = late.lock().expect("no panic").take() {
+                // At its first look at the socket, the connection finds nothing.
+                spawn_local(async move {
+                    yield_now().await;
+                    client.send(get("/"));
+                });
+            }
+            let (running, gate) = (running.clone(), gate.clone());
+            service_fn(move |request: Request<Incoming>| {
+                let (running, gate) = (running.clone(), gate.clone());
+                async move {
+                    if request.uri() == "/busy" {
+                        running.add(1);
+                        gate.pass().await;
+                    }
+                    Ok(text("answered"))
+                }
+            })
+        }
+    };
+    let mut server = Server::start_with(Family::Ipv4, workers, limits, make_service);
+    let mut busy = server.connect();
+    busy.send(get("/busy"));
+    running.wait_for(1);
+    // There is no slot for it before the drain.
+    let mut client = server.connect();
+    *late.lock().expect("no panic") = Some(client.second_handle());
+    server.stop();
+    let answer = client.response();
+    assert_eq!((answer.status, answer.closes()), (200, true));
     gate.admit(1);
     assert_eq!(busy.response().body, "answered");
     assert_eq!(server.drained(), Drained::Complete);
