@@ -1,8 +1,8 @@
-//! What other probes make of the peers that this one is tested on: a program, which writes the table in
-//! `docs/probe.md`, and judges nothing.
+//! Writes the table in `docs/probe.md`: what other probes make of the peers that this one is tested on.
 //!
-//! `cargo test -p healthcheck --test rivals -- --ignored --nocapture`
+//! `cargo bench --package healthcheck --bench rivals`
 
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::env;
@@ -105,9 +105,7 @@ fn row(name: &str, healthy: bool, judged: impl Fn(&Rival) -> String) {
     println!("| {name} | {wanted} | {} |", cells.join(" | "));
 }
 
-#[test]
-#[ignore = "a comparison, and it takes minutes"]
-fn table() {
+fn main() {
     let names: Vec<_> = RIVALS.iter().map(|rival| rival.name).collect();
     println!("| the peer | is | {} |", names.join(" | "));
     println!("| --- | --- |{}", " --- |".repeat(names.len()));
