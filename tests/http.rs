@@ -5,6 +5,9 @@
 
 mod common;
 
+use std::io::Write;
+use std::time::{Duration, Instant};
+
 use common::{GET, Server};
 
 /// What would be smuggled: it must never be answered.
@@ -71,6 +74,22 @@ fn malformed_heads_are_answered_400_and_closed() {
         assert_eq!(statuses(&server, request), [400], "{request:?}");
     }
     assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn a_client_that_sends_on_after_a_refusal_is_not_reset() {
+    let server = Server::start(&[]);
+    for _ in 0..20 {
+        let started = Instant::now();
+        let mut client = server.connect();
+        client.send("hello\r\n\r\n");
+        assert_eq!(client.response().status, 400);
+        client.assert_closed();
+        // What is sent to a socket that is closed brings about a reset, at which the next write fails.
+        let is_open = (0..2).all(|_| client.0.write_all(b"x").is_ok());
+        // The server reads on for a second, in which this machine may have paused.
+        assert!(is_open || started.elapsed() > Duration::from_millis(500));
+    }
 }
 
 #[test]
