@@ -55,6 +55,10 @@ struct Container(String);
 
 impl Container {
     fn run(options: &[&str]) -> Self {
+        Self::run_image(&image(), options)
+    }
+
+    fn run_image(image: &str, options: &[&str]) -> Self {
         let environment: Vec<_> = SERVICE_ENVIRONMENT
             .iter()
             .map(|(name, value)| format!("--env={name}={value}"))
@@ -70,7 +74,7 @@ impl Container {
         let memory: Vec<_> = memory.iter().map(String::as_str).collect();
         let run = ["run", "--detach"];
         Self(docker(
-            &[&run[..], &environment, options, &memory, &[&image()]].concat(),
+            &[&run[..], &environment, options, &memory, &[image]].concat(),
         ))
     }
 
@@ -450,12 +454,7 @@ fn a_change_to_the_sources_is_served_and_compiles_no_dependency() {
         "{log}"
     );
 
-    let container = Container(docker(&[
-        "run",
-        "--detach",
-        "--publish=127.0.0.1::8080",
-        &change.1,
-    ]));
+    let container = Container::run_image(&change.1, &["--publish=127.0.0.1::8080"]);
     container.wait_until_healthy();
     let mut client = Client::connect(container.address(8080));
     assert_eq!(client.request(GET).status, 200);

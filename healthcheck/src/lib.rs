@@ -78,7 +78,7 @@ pub enum Outcome {
 pub enum Failure {
     /// There is no connection.
     Connect(Errno),
-    /// The request could not be sent, and there is no answer.
+    /// The request could not be sent.
     Send(Errno),
     /// The answer did not come.
     Receive(Errno),

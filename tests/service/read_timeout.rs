@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
-use scratch_server::Limits;
+use scratch_server::{Drained, Limits};
 use tokio::time::sleep;
 
 use crate::common::PATIENCE;
@@ -20,6 +20,7 @@ use crate::harness::{Server, get, limits, text};
 test_with_one_worker_and_four!(
     half_bodies_lock_nobody_out_and_are_answered_408,
     a_slow_body_that_moves_is_not_cut_off,
+    a_body_that_stalls_does_not_hold_the_drain,
     the_time_of_a_body_runs_from_the_100_on,
     an_answer_under_way_is_broken_off,
 );
@@ -121,6 +122,18 @@ fn the_time_of_a_body_runs_from_the_100_on(workers: NonZeroUsize) {
     assert_eq!(client.head_response().status, 100);
     client.send("hello");
     assert_eq!(client.response().body, "hello");
+}
+
+fn a_body_that_stalls_does_not_hold_the_drain(workers: NonZeroUsize) {
+    let (mut server, error) = start_echo(workers, limits_with(Duration::from_secs(1)));
+    let mut client = server.connect();
+    client.send(HALF);
+    let idle = server.connect();
+    server.drain(idle);
+    let answer = client.response();
+    assert_eq!((answer.status, answer.closes()), (408, true));
+    error();
+    assert_eq!(server.drained(), Drained::Complete);
 }
 
 /// The answer is the body of the request as it comes.
