@@ -116,6 +116,17 @@ fn a_first_head_that_begins_late_has_only_the_rest_of_its_time() {
 }
 
 #[test]
+fn a_head_may_pause_for_longer_than_a_body() {
+    let server = Server::start(&[("HEADER_TIMEOUT", "1m"), ("READ_TIMEOUT", "100ms")]);
+    let mut client = server.connect();
+    client.send("GET /livez HT");
+    // Not to wait for anything: the time without a byte is the subject.
+    thread::sleep(Duration::from_millis(300));
+    client.send("TP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+}
+
+#[test]
 fn an_idle_kept_connection_is_closed_after_the_idle_timeout() {
     // Shorter and longer than its buffers are kept.
     for (timeout, millis) in [("10ms", 10), ("300ms", 300)] {
