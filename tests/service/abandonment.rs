@@ -1,14 +1,16 @@
 //! Clients that are gone, by the end of their stream (FIN) or by a reset: their requests are abandoned,
 //! and those of clients that only half-closed are answered.
 
+use std::future::ready;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use scratch_server::{Drained, Limits};
 
-use crate::common::Client;
-use crate::harness::{Family, get, limits};
+use crate::common::{Client, wait_until};
+use crate::harness::{Family, Server, get, limits, text};
 use crate::routes::{Routes, start_request};
 
 test_with_one_worker_and_four!(
@@ -19,6 +21,7 @@ test_with_one_worker_and_four!(
     a_client_that_closes_before_its_answer_is_abandoned,
     a_client_that_closes_during_its_answer_is_abandoned,
     a_client_that_resets_is_abandoned,
+    a_client_that_resets_before_its_answer_is_written_holds_nothing,
     bytes_that_nobody_reads_hide_the_end_of_the_stream,
     bytes_that_nobody_reads_do_not_hide_a_reset,
     abandoned_handlers_lock_nobody_out_and_hold_no_stop,
@@ -177,6 +180,31 @@ fn a_client_that_resets_is_abandoned(workers: NonZeroUsize) {
         client.reset();
         routes.running.wait_for(0);
     }
+}
+
+/// The reset comes after the last look at the socket, so the write is what fails.
+fn a_client_that_resets_before_its_answer_is_written_holds_nothing(workers: NonZeroUsize) {
+    let client = Arc::new(Mutex::new(None::<Client>));
+    let mut server = Server::start(workers, limits(), {
+        let client = client.clone();
+        move |_| {
+            if let Some(client) = client.lock().expect("no panic").take() {
+                client.reset();
+            }
+            ready(text("answered"))
+        }
+    });
+    {
+        // The handler waits for the lock.
+        let mut client = client.lock().expect("no panic");
+        client.insert(server.connect()).send(get("/"));
+    }
+    wait_until("the client resets", || {
+        client.lock().expect("no panic").is_none()
+    });
+    assert_eq!(server.get("/").body, "answered");
+    server.stop();
+    assert_eq!(server.drained(), Drained::Complete);
 }
 
 fn bytes_that_nobody_reads_hide_the_end_of_the_stream(workers: NonZeroUsize) {
