@@ -130,7 +130,7 @@ impl Listener {
         }
     }
 
-    /// The same socket once more, for another event loop.
+    /// A second handle to the same socket, for another event loop.
     pub(crate) fn detached_clone(&self) -> io::Result<Detached> {
         Ok(Detached(match &self.0 {
             Socket::Tcp(listener) => Socket::Tcp(listener.as_fd().try_clone_to_owned()?.into()),
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
     use crate::workers::event_loop;
 
-    /// What is accepted of a listener on TCP, once a client has connected.
+    /// Connects a client to a TCP listener, and returns the stream that is accepted.
     fn accepted(listen: impl FnOnce() -> io::Result<Listener>) -> TcpStream {
         event_loop().expect("an event loop").block_on(async {
             let listener = listen().expect("a listener");
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_write_waits_for_no_acknowledgement_of_the_last_one() {
+    fn accepted_connections_of_a_bound_and_a_passed_socket_have_tcp_nodelay() {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bound = accepted(|| Listener::bind(&Endpoint::Ip(loopback), None));
         assert!(bound.nodelay().expect("an option of TCP"));

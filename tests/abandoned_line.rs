@@ -12,6 +12,7 @@ use std::future::pending;
 use std::num::NonZeroUsize;
 use std::process::Command;
 
+use common::Process;
 use harness::{Family, Server, get, limits, text};
 use http_body_util::Full;
 use hyper::Response;
@@ -32,9 +33,8 @@ fn the_log_line_of_an_abandoned_request_says_so() {
     command
         .args([NAME, "--exact", "--nocapture"])
         .env(LOGGED, "1");
-    let output = command.output().expect("it runs");
-    assert!(output.status.success(), "{output:?}");
-    let log = String::from_utf8(output.stderr).expect("text");
+    let (code, stdout, log) = Process::run(command);
+    assert_eq!(code, Some(0), "{stdout}{log}");
     let line = |path: &str| {
         let mut lines = log.lines().filter(|line| line.contains(path));
         let line = lines.next().unwrap_or_else(|| panic!("no line in {log:?}"));

@@ -134,7 +134,7 @@ impl Drop for Project {
     }
 }
 
-/// `up --watch`, as it runs in somebody's terminal; interrupted on drop.
+/// `up --watch`, as it runs in somebody's terminal; interrupted on drop, and killed if that does not end it.
 struct Watch {
     child: Child,
     log: PathBuf,
@@ -173,6 +173,11 @@ impl Drop for Watch {
         let _ = Command::new("kill")
             .args(["-INT", &self.child.id().to_string()])
             .status();
+        let deadline = Instant::now() + SERVED;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
@@ -292,7 +297,7 @@ fn a_saved_change_is_served_and_a_mistake_waits_for_its_correction() {
     project.wait_for(THIRD, SERVED);
     drop(watch);
 
-    // The same file as in the first build, with the time of change that it had then.
+    // The build cache gives this file the time of change that it had in the first build.
     project.edit(main, THIRD, FIRST);
     let watch = Watch::start(&project);
     project.wait_for(FIRST, SERVED);

@@ -13,7 +13,7 @@ use common::{GET, Server};
 /// What would be smuggled: it must never be answered.
 const SMUGGLED: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
 
-/// Sends `request` with a second request behind it; the statuses of all responses.
+/// Sends `request` with a second request behind it, and returns the statuses of all responses.
 fn statuses(server: &Server, request: &str) -> Vec<u16> {
     let mut client = server.connect();
     client.send([request, SMUGGLED].concat());
@@ -169,7 +169,7 @@ fn tls_is_answered_400_and_closed() {
 }
 
 #[test]
-fn expect_100_is_not_asked_for_a_body_that_nobody_reads() {
+fn no_100_is_sent_for_a_body_that_nobody_reads() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     client.send(

@@ -2,12 +2,14 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use common::{Client, GET, Process, Server, SocketPath, limit_descriptors, wait_until};
+use common::{
+    Client, GET, PATIENCE, Process, Server, SocketPath, limit_descriptors, read_lines, wait_until,
+};
 
 #[test]
 fn info_has_no_line_for_a_request() {
@@ -28,7 +30,7 @@ fn info_has_no_line_for_a_request() {
 
 #[test]
 fn a_cap_above_the_hard_limit_on_descriptors_is_lowered_with_one_warning() {
-    // What the process has open beside connections: 5 files, 5 for each worker, and those of the service.
+    // Beside connections the process has at least ten descriptors: five of its own, and five for a worker.
     let (cap, _) = cap_and_warning("ulimit -n 500", "1");
     let own = 500 - cap;
     assert!(own >= 10, "{own}");
@@ -41,7 +43,7 @@ fn a_cap_above_the_hard_limit_on_descriptors_is_lowered_with_one_warning() {
         let (cap, warning) = cap_and_warning(&format!("ulimit -n {limit}"), workers);
         assert_eq!((cap, warning), (expected, expected < 1000), "{workers}");
     }
-    // One that the process has from its start, as those that its service opens.
+    // A descriptor that the process has from its start counts, as one does that its service opens.
     let (cap, _) = cap_and_warning("exec 3</dev/null; ulimit -n 500", "1");
     assert_eq!(cap, 500 - own - 1);
 }
@@ -74,7 +76,7 @@ fn cap_and_warning(setup: &str, workers: &str) -> (usize, bool) {
 }
 
 #[test]
-fn debug_has_a_line_a_request_with_peer_and_escapes() {
+fn debug_has_a_line_for_each_request_with_its_peer_and_an_escaped_path() {
     let mut server = Server::start(&[("RUST_LOG", "debug")]);
     for (request, line) in [
         ("GET /livez", r#"GET "/livez" "#),
@@ -160,16 +162,12 @@ fn dropped_lines_are_counted() {
         client.request(request);
     }
     let (mut written, mut dropped) = (0, 0);
-    let mut stderr = BufReader::new(server.stderr());
-    // What waited is written as soon as there is a reader; then this line finds a place again.
+    let lines = read_lines(server.stderr());
+    // The lines in the queue are written as soon as there is a reader, and then the count of dropped ones.
     while written + dropped < 10_000 {
-        let mut line = String::new();
-        assert!(
-            stderr.read_line(&mut line).expect("text") > 0,
-            "the log ended"
-        );
+        let line = lines.recv_timeout(PATIENCE).expect("the log goes on");
         let count = line.strip_prefix("warning: ");
-        if let Some(count) = count.and_then(|count| count.strip_suffix(" log lines dropped\n")) {
+        if let Some(count) = count.and_then(|count| count.strip_suffix(" log lines dropped")) {
             dropped += count.parse::<usize>().expect("a number");
         } else if line.starts_with("GET ") {
             written += 1;

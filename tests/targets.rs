@@ -81,7 +81,7 @@ fn debian_and_debug_have_a_user_with_a_name_and_certificates() {
 fn debug_has_curl() {
     let body = shell(
         "debug",
-        "/server 2>/dev/null & until curl -sf localhost:8080/livez; do :; done",
+        "/server 2>/dev/null & curl -sf --retry 30 --retry-delay 1 --retry-connrefused localhost:8080/livez",
     );
     assert_eq!(body, "alive");
 }

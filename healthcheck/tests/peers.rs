@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::iter;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,28 +39,28 @@ fn each_peer_of_the_table_gets_its_verdict() {
 }
 
 #[test]
-fn nothing_listens() {
+fn port_that_nothing_listens_on_is_refused() {
     let port = SilentPort::new();
     let url = format!("http://127.0.0.1:{}/", port.number);
     probe([&url]).assert_unhealthy(&url, "connect: refused");
 }
 
 #[test]
-fn accept_queue_is_full() {
+fn full_accept_queue_is_waited_for_until_the_deadline() {
     let queue = FullQueue::new(Ipv4Addr::LOCALHOST.into());
     let url = format!("http://{}/", queue.address);
     with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "connect: timed out");
 }
 
 #[test]
-fn never_accepts() {
+fn peer_that_never_accepts_is_waited_for_until_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     with_timeout(&url).assert_unhealthy_after(TIMEOUT, &url, "receive: timed out");
 }
 
 #[test]
-fn body_is_dripped_until_the_text_is_whole() {
+fn body_that_drips_is_read_until_the_text_is_whole() {
     let peer = Peer::answering(|mut stream| {
         write!(stream, "{OK}\r\n").unwrap();
         drip(stream, b"a healthy database ".iter().copied().cycle());
@@ -68,7 +69,7 @@ fn body_is_dripped_until_the_text_is_whole() {
 }
 
 #[test]
-fn body_is_dripped_past_the_deadline() {
+fn body_that_drips_is_read_no_longer_than_the_deadline() {
     let peer = Peer::answering(|mut stream| {
         write!(stream, "{OK}\r\n").unwrap();
         drip(stream, iter::repeat(b'a'));
@@ -82,7 +83,7 @@ fn body_is_dripped_past_the_deadline() {
 }
 
 #[test]
-fn closes_at_once() {
+fn peer_that_closes_at_once_is_unhealthy() {
     let peer = Peer::new(drop);
     let url = peer.url() + "/";
     let run = probe([&url]);
@@ -99,7 +100,7 @@ fn closes_at_once() {
 }
 
 #[test]
-fn resets() {
+fn peer_that_resets_is_unhealthy() {
     // Closing a socket with unread bytes resets the connection.
     let peer = Peer::new(|mut stream| stream.read_exact(&mut [0]).unwrap());
     let url = peer.url() + "/";
@@ -107,7 +108,7 @@ fn resets() {
 }
 
 #[test]
-fn answers_and_closes_without_reading_the_request() {
+fn answer_of_a_peer_that_does_not_read_the_request_counts() {
     let peer = Peer::new(|mut stream| stream.write_all(b"HTTP/1.1 503 Busy\r\n\r\n").unwrap());
     let url = peer.url() + "/";
     probe([&url]).assert_unhealthy(&url, "receive: status 503 wanted 200-299");
@@ -213,7 +214,7 @@ fn header_line_of_a_megabyte_is_passed_over() {
 }
 
 #[test]
-fn headers_do_not_end() {
+fn endless_headers_are_read_no_longer_than_the_deadline() {
     let peer = Peer::answering(|mut stream| {
         stream.write_all(OK.as_bytes()).unwrap();
         while stream.write_all(b"Name: value\r\n").is_ok() {}
@@ -227,7 +228,7 @@ fn headers_do_not_end() {
 }
 
 #[test]
-fn body_does_not_end() {
+fn endless_body_is_unhealthy_once_64_kib_are_searched() {
     let peer = Peer::answering(|mut stream| {
         write!(stream, "{OK}\r\n").unwrap();
         while stream.write_all(&[b'a'; 4096]).is_ok() {}
@@ -333,17 +334,14 @@ fn connect_is_all_that_tcp_asks_for() {
 
 #[test]
 fn attempts_go_on_until_healthy() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let peer = thread::spawn(move || {
-        for status in ["503", "404", "200"] {
-            let (mut stream, _) = listener.accept().unwrap();
-            read_head(&mut stream);
-            say(stream, format!("HTTP/1.1 {status} X\r\n").as_bytes());
-        }
+    let statuses = ["503", "404", "200"];
+    let next = AtomicUsize::new(0);
+    let peer = Peer::answering(move |stream| {
+        let status = statuses[next.fetch_add(1, Relaxed)];
+        say(stream, format!("HTTP/1.1 {status} X\r\n").as_bytes());
     });
-    probe([&url, "--wait", "20s"]).assert_healthy();
-    peer.join().unwrap();
+    probe([&peer.url(), "--wait", "20s"]).assert_healthy();
+    assert_eq!(peer.requests.try_iter().count(), statuses.len());
 }
 
 #[test]
@@ -435,14 +433,20 @@ fn deadline_holds_on_a_crowded_processor() {
             .find(|&cpu| allowed.is_set(cpu))
             .unwrap(),
     );
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", silent.local_addr().unwrap());
+    // Measured from the connection on, because the deadline does not cover the start of the process.
+    let (sender, measured) = mpsc::channel();
+    let silent = Peer::new(move |mut stream| {
+        let connected = Instant::now();
+        let closed = io::copy(&mut stream, &mut io::sink());
+        let _ = sender.send((closed, connected.elapsed()));
+    });
+    let url = silent.url() + "/";
     let is_over = AtomicBool::new(false);
     let end = Instant::now() + 10 * MARGIN;
     thread::scope(|scope| {
         let crowd = scope.spawn(|| {
-            // Threads and processes that a thread starts inherit this. One that yields the processor waits for a turn of
-            // each of the others.
+            // The threads of the crowd and the probe inherit this from the thread that starts them. When the
+            // probe yields the processor, each of the others has a turn before it runs again.
             sched_setaffinity(None, &one).unwrap();
             for _ in 0..32 {
                 scope.spawn(|| {
@@ -453,13 +457,9 @@ fn deadline_holds_on_a_crowded_processor() {
             }
             with_timeout(&url)
         });
-        // Measured from here on, because the deadline does not cover the start of the process.
-        let (mut stream, _) = silent.accept().unwrap();
-        let connected = Instant::now();
-        stream.set_read_timeout(Some(10 * MARGIN)).unwrap();
-        let closed = io::copy(&mut stream, &mut io::sink());
-        let elapsed = connected.elapsed();
+        let measured = measured.recv_timeout(10 * MARGIN);
         is_over.store(true, Relaxed);
+        let (closed, elapsed) = measured.expect("the probe connects and closes");
         crowd
             .join()
             .unwrap()

@@ -1,4 +1,4 @@
-//! What is probed and how it is asked: targets, the environment, the request.
+//! What is probed and with which request: targets, the environment, headers and methods.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn answering_on(address: &str) -> Peer {
     Peer::answering_on(address, |_, stream| say(stream, OK))
 }
 
-/// A unix socket in a directory of its own, and what was asked there.
+/// A path for a unix socket in a directory of its own, removed on drop.
 struct Socket {
     directory: PathBuf,
     path: String,
@@ -551,7 +551,9 @@ fn help_and_version_are_answered_and_healthy() {
 
 #[test]
 fn exit_code_stands_when_the_reader_is_gone() {
-    for (argument, code) in [("--help", 0), ("--no-such", 1), ("tcp://127.0.0.1:1", 1)] {
+    let silent = SilentPort::new();
+    let refused = format!("tcp://127.0.0.1:{}", silent.number);
+    for (argument, code) in [("--help", 0), ("--no-such", 1), (&refused, 1)] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = command()

@@ -1,7 +1,7 @@
 //! The deadlines of a connection that hyper serves: which of them run, and when the next one is due.
 //!
-//! Pure: there is no socket, no task and no clock here. The driver looks at the connection now and
-//! then, never more often than once in a tick, and says what it has seen.
+//! Pure: there is no socket, no task and no clock here. The driver looks at the connection once in a tick
+//! while something happens on it, and when a deadline is due, and passes in what it has seen.
 
 use std::time::Duration;
 
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_takes_something_starts_anew_although_there_is_no_room() {
+    fn a_peer_that_takes_something_is_given_more_time_although_there_is_no_room() {
         let start = Instant::now();
         let mut deadlines = deadlines(None);
         let mut blocked = seen(Phase::Writing);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_finds_room_starts_anew() {
+    fn a_peer_is_given_more_time_after_a_write_that_finds_room() {
         let start = Instant::now();
         let mut deadlines = deadlines(None);
         let mut blocked = seen(Phase::Writing);

@@ -7,10 +7,10 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use common::elf::assert_static;
-use common::{Client, Response, Server, server_binary};
+use common::{Client, Process, Response, Server, server_binary};
 
 /// A path for a journal in a directory of its own, removed on drop.
 struct Journal(PathBuf);
@@ -53,7 +53,7 @@ fn remind(server: &Server, text: &str, after_ms: u32) {
     assert_eq!(post(&mut server.connect(), &json).status, 201);
 }
 
-/// Opens the stream of events; the lines come without what frames them.
+/// Opens the stream of events, and returns its lines, chunk sizes included.
 fn events(server: &Server) -> impl Iterator<Item = String> + use<> {
     let mut client = server.connect();
     let response = client.request("GET /events HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -155,9 +155,8 @@ fn a_start_that_fails_is_one_line_and_exit_code_1() {
         let mut command = Server::command();
         command.env("LISTEN", "127.0.0.1:0").env("RUST_LOG", "warn");
         command.env("JOURNAL", journal);
-        let Output { status, stderr, .. } = command.output().expect("the server starts");
-        let stderr = String::from_utf8(stderr).expect("text");
-        assert_eq!(status.code(), Some(1));
+        let (code, _, stderr) = Process::run(command);
+        assert_eq!(code, Some(1));
         assert!(
             stderr.starts_with(line) && stderr.lines().count() == 1,
             "{stderr}"
