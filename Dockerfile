@@ -34,8 +34,8 @@ FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS auditable
 RUN test -x /usr/local/bin/cargo-auditable \
  || CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --root /usr/local cargo-auditable@0.7.7
 
-# The sources without their code: of each package its manifest, its build script, and an empty library
-# and program. An edit of the code leaves this stage's files as they are.
+# The sources without their code: each package's manifest, its build script, and an empty library and
+# program. An edit of the code leaves this stage's files as they are.
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS manifests
 WORKDIR /build
 COPY . .
@@ -50,7 +50,7 @@ RUN cargo build --locked --release --lib
 
 COPY --from=auditable /usr/local/bin/cargo-auditable /usr/local/bin/
 COPY . .
-# Files keep their time of last change, which may be before the empty libraries were built: hence
+# COPY keeps a file's time of last change, which may be before the empty libraries were built: hence
 # touch. The readelf line fails the build if something turned the binary dynamic: on scratch it would not
 # run. The last line makes the image the same whenever it is built.
 RUN touch src/lib.rs crates/*/src/lib.rs \
@@ -72,7 +72,7 @@ RUN touch healthcheck/src/lib.rs crates/*/src/lib.rs \
  && readelf --program-headers /out/* >/tmp/headers && ! grep -q INTERP /tmp/headers \
  && touch -d @0 /out/* /out
 
-# The same with a standard library of their own, by unstable flags of the same compiler.
+# Both binaries with a standard library of their own, by unstable flags of the same compiler.
 FROM rust AS build-tiny
 ENV RUSTC_BOOTSTRAP=1
 RUN test -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" || rustup component add rust-src

@@ -25,9 +25,9 @@ fn main() {
 fn link_small() {
     // Packing the relocations of a position-independent executable saves 24,500 bytes.
     link(&["-z", "pack-relative-relocs"]);
-    // Code and constants in one segment are one mapping less of three.
+    // Code and constants share a segment, which saves one of three mappings.
     link(&["--no-rosegment"]);
-    // Without the unwind tables and their index, 78,000 bytes less: where a panic aborts, nothing
+    // Leaving out the unwind tables and their index saves 78,000 bytes: where a panic aborts, nothing
     // reads them. A feature says where it unwinds, because CARGO_CFG_PANIC is always "unwind" here.
     // src/main.rs does not compile where profile and feature disagree.
     if env::var_os("CARGO_FEATURE_UNWIND").is_none() {

@@ -22,10 +22,10 @@ use crate::shared::Shared;
 /// How long to wait after an accept error that is the process's own, such as EMFILE.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long nothing more is logged of such errors.
+/// The shortest time between two log lines about such errors.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Connections to accept in a row before others get their turn.
+/// Connections to accept in a row from the queue before other tasks get their turn.
 const BATCH: u32 = 64;
 
 /// What an accept loop needs. Each worker has a clone.
@@ -68,8 +68,8 @@ where
         }
     }
 
-    /// Accepts what the kernel has accepted already: to those clients the connection is open and the
-    /// request on its way. tokio may answer "would block" from memory, so the kernel is called.
+    /// Accepts the connections in the kernel's queue: their clients see an open connection and may have
+    /// sent a request. tokio may answer "would block" from memory, so the kernel is called.
     async fn empty_queue(&self, listener: Listener) -> io::Result<()> {
         let listener = listener.detach()?;
         // The queue holds one more than the backlog (listen(2)). Bounded, so that clients that keep
@@ -110,7 +110,7 @@ where
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                // With one descriptor each, a connection that leaves makes room for another.
+                // Each connection holds one descriptor, so one that is closed makes room for another.
                 let is_at_limit = error.raw_os_error() == Some(libc::EMFILE);
                 if is_at_limit && timeout(PAUSE, slots.evict_one()).await == Ok(true) {
                     return;

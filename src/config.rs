@@ -16,8 +16,8 @@ const MAX_COUNT: u32 = 1_000_000;
 /// Everything that the environment can set.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
-    /// `LISTEN`, or `PORT` on every interface; port 8080 by default. None where a service manager passes
-    /// the socket, which `LISTEN_PID` and `LISTEN_FDS` say; then neither is read.
+    /// `LISTEN`, or `PORT` on every interface; port 8080 by default. `None` if `LISTEN_PID` and `LISTEN_FDS`
+    /// say that a service manager passes the socket; then `LISTEN` and `PORT` are not read.
     pub endpoint: Option<Endpoint<'static>>,
     /// `SOCKET_MODE`: permissions of a unix socket's file; those that the umask leaves by default.
     pub socket_mode: Option<u32>,
@@ -25,7 +25,7 @@ pub struct Config {
     pub notify_socket: Option<&'static [u8]>,
     /// `WORKERS`: event-loop threads, 1 by default; `auto` is one per usable CPU.
     pub workers: NonZeroUsize,
-    /// The other variables: what a client may take, and how long.
+    /// The other variables: the cap on connections, and the timeouts.
     pub limits: Limits,
     /// `RUST_LOG`: what goes to stderr, `info` by default.
     pub log: Level,
@@ -88,8 +88,8 @@ impl Config {
     }
 }
 
-/// Whether a service manager passes a socket to this process (sd_listen_fds(3)). One that was passed to
-/// another process, such as a shell that started this one, is not for this one.
+/// Whether a service manager passes a socket to this process (sd_listen_fds(3)). The variables may also be
+/// inherited from another process that was passed one, such as a shell; that socket is not for this one.
 fn is_socket_passed(variables: &Variables<'_>, pid: u32) -> Result<bool, ConfigError> {
     let to = variables.value("LISTEN_PID");
     let count = variables.value("LISTEN_FDS");

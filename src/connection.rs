@@ -49,7 +49,7 @@ pub(crate) struct Connection<S> {
     service: S,
     shared: Arc<Shared>,
     alarm: Alarm,
-    /// When the connection is closed for want of a request. The first head has to be whole by then.
+    /// When the connection is closed if no byte of a request has come. A first head has to be whole by then.
     wait_until: Instant,
     /// Declared after `stream`: fields drop in order, so the descriptor is closed before the slot is
     /// free.
@@ -58,7 +58,7 @@ pub(crate) struct Connection<S> {
     _running: Running,
 }
 
-/// What becomes of a connection when hyper has served it for a while.
+/// What happens to a connection when hyper no longer serves it.
 enum Next {
     /// It waits for a request, of which this was read already.
     Request(Bytes),
@@ -93,7 +93,7 @@ impl<S: AnyService> Connection<S> {
     /// Serves the connection until it is closed.
     pub(crate) async fn serve(&mut self) {
         let mut unparsed = Bytes::new();
-        // The first head's time runs from the slot on, so a client that never sends a byte has no more.
+        // The first head's time runs from when the slot was taken: the wait for a first byte uses it up.
         let mut is_first = true;
         let may_send_more = loop {
             if unparsed.is_empty() && !self.wait_for_request().await {
@@ -101,7 +101,7 @@ impl<S: AnyService> Connection<S> {
             }
             self.slot.mark_busy();
             let head_deadline = mem::take(&mut is_first).then_some(self.wait_until);
-            // In a box of its own: a connection that waits should not be as large as one that does not.
+            // Boxed, so that a connection that only waits does not keep room for hyper's state.
             let next = Box::pin(self.serve_requests(unparsed, head_deadline)).await;
             self.shared.freed.note();
             match next {
@@ -135,7 +135,7 @@ impl<S: AnyService> Connection<S> {
             if has_to_close() {
                 return Poll::Ready(has_unread(stream));
             }
-            // `readable()` alone is sometimes woken for nothing, and buffers would be built for it.
+            // A peek, because readiness alone can be a false alarm, and buffers would be built for it.
             if let Poll::Ready(peeked) = stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
                 return Poll::Ready(peeked.is_ok_and(|bytes| bytes > 0));
             }
@@ -143,8 +143,8 @@ impl<S: AnyService> Connection<S> {
                 if *wait_until <= Instant::now() {
                     return Poll::Ready(has_unread(stream));
                 }
-                // Not at accept, because its first request may be about to arrive; until then it
-                // counts as busy.
+                // A new connection is busy until its first tick, because its first request may be about
+                // to arrive.
                 slot.mark_idle();
                 if has_to_close() {
                     return Poll::Ready(has_unread(stream));
@@ -189,15 +189,15 @@ impl<S: AnyService> Connection<S> {
         let end = driver.run().await;
         let seen = activity.seen();
         let is_broken_off = !matches!(end, End::Closed) && seen.is_mid_answer();
-        // Before hyper and the service are dropped, which writes the line of the request.
+        // Recorded before hyper and the service are dropped, because that writes the request's log line.
         activity.record(|seen| seen.is_broken_off = is_broken_off);
         let http = driver.http.into_parts();
         if let Some(reason) = end.reason() {
             log::debug(format_args!("{}: {reason}", self.peer));
         }
         if is_broken_off && (seen.is_http_1_0 || matches!(end, End::WriteTimeout)) {
-            // Closed in order, the connection would look like the end of an HTTP/1.0 answer, and would
-            // wait for a stalled peer to take the rest.
+            // An orderly close would look like the end of an HTTP/1.0 answer, and the kernel would go on
+            // waiting for a stalled peer to take the rest.
             let _ = stream.set_zero_linger();
             return Next::Close;
         }
@@ -223,8 +223,8 @@ impl<S: AnyService> Connection<S> {
         let _ = self.stream.try_write(response.as_bytes());
     }
 
-    /// Closes in stages (RFC 9112 section 9.6): to close a socket with unread bytes resets it, and the
-    /// reset can overtake the answer. So what still comes is thrown away, for a moment.
+    /// Closes in stages (RFC 9112 section 9.6): closing a socket that has unread bytes resets the connection,
+    /// and the reset can overtake the answer. So what still comes is read and thrown away, for a moment.
     async fn close_in_stages(&mut self, may_send_more: bool) {
         let Self {
             stream,
@@ -238,11 +238,11 @@ impl<S: AnyService> Connection<S> {
             return;
         }
         alarm.set(Some(Instant::now() + LINGER));
-        // Not idle: to close it now could reset the answer, and it is closed soon in any case.
+        // Busy, so that it is not evicted: that could reset the answer, and it is closed soon in any case.
         slot.mark_busy();
         poll_fn(|cx| {
             slot.register(cx.waker());
-            // First, because reads may never be pending.
+            // Before the reads, because a client that sends without a pause never lets them end.
             if alarm.rings(cx) || shared.lifecycle.has_reached(Stage::Over) {
                 return Poll::Ready(());
             }
@@ -268,7 +268,7 @@ impl<S> Drop for Connection<S> {
 /// The bytes that hyper read and did not parse, then those that it did not read.
 fn join(read: Bytes, unread: Bytes) -> Bytes {
     match (read.is_empty(), unread.is_empty()) {
-        // Even with nothing in it, either would keep the 8 KiB that it is a part of.
+        // Even an empty one would keep the 8 KiB buffer alive that it is a part of.
         (true, true) => Bytes::new(),
         (false, true) => read,
         (true, false) => unread,

@@ -11,14 +11,14 @@ thread_local! {
     static WAS_POLLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A timer for hyper's `header_read_timeout` that never rings. hyper polls it when it has nothing to do
-/// but to wait for a head, or for the rest of one.
+/// A timer for hyper's `header_read_timeout` that never rings. hyper polls it when all that it can do is
+/// wait for a head, or for the rest of one.
 pub(crate) struct HeadTimer {
     /// Read once, because a read of the clock for each request would be a waste.
     now: Instant,
 }
 
-/// Without a size, so that a box of it costs nothing.
+/// Of size zero, so that boxing it allocates nothing.
 struct Never;
 
 impl HeadTimer {

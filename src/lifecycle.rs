@@ -19,7 +19,7 @@ pub(crate) enum Stage {
     Stopping,
     /// No new connections; those that have nothing to do are closed.
     Draining,
-    /// The time for draining is over: what still runs is cut off.
+    /// The time for draining is over, or a worker could not start: what still runs is cut off.
     Over,
 }
 
@@ -72,8 +72,8 @@ impl Lifecycle {
         until(&self.changed, || is_finished().then_some(())).await;
     }
 
-    /// Waits until nothing runs any more, or for `patience` when the time for draining is over: what
-    /// has not ended by then blocks its thread.
+    /// Waits until nothing runs any more, but no longer than `patience` after the time for draining is
+    /// over: what has not ended by then blocks its thread.
     pub(crate) async fn finished_or_over(&self, patience: Duration) {
         let is_over = || self.running.load(SeqCst) == 0 || self.has_reached(Stage::Over);
         until(&self.changed, || is_over().then_some(())).await;
@@ -98,7 +98,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until `check` gives a value. It is called again after every notification of `changed`.
+/// Waits until `check`, which is called again after every notification of `changed`, returns a value.
 pub(crate) async fn until<T>(changed: &Notify, mut check: impl FnMut() -> Option<T>) -> T {
     loop {
         let mut notified = pin!(changed.notified());

@@ -1,9 +1,9 @@
-//! What a client may take, and how long.
+//! The limits on connections and on the time of each step, with their defaults.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// No process runs longer. What is much longer could not be added to the clock.
+/// Longer than any process runs. A much longer time could not be added to the clock.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// What the server allows its clients and itself. A time of decades, such as [`Duration::MAX`], never passes.
@@ -18,7 +18,7 @@ pub struct Limits {
     /// How long a connection may wait between requests, 75 s by default.
     pub idle_timeout: Duration,
     /// How long a request's body may bring no byte while hyper reads it, 10 s by default. hyper reads
-    /// ahead, so it also ends the body of a service that has not begun to read it.
+    /// ahead, so the time also runs before the service begins to read the body.
     pub read_timeout: Duration,
     /// How long a peer may take no byte of its answer, 30 s by default. The peer's kernel reports
     /// progress in steps, of a segment or of 1/16 of its buffer: a shorter time cuts off slow readers.

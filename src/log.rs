@@ -1,8 +1,8 @@
 //! Log lines on stderr, each in one write.
 //!
-//! A pipe that nobody reads fills up, and must not stop a server that others depend on. So what is
-//! logged once it serves goes through a bounded queue to a thread of its own, which the first such
-//! line starts; the lines before that are written where they arise, and cost no thread.
+//! A pipe that nobody reads fills up, and must not stop a server that others depend on. So lines go
+//! through a bounded queue to a thread of their own, which the first of them starts. Only the lines of a
+//! good start are written at once ([`info_now`]), so that they cost no thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,7 +24,7 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue {
     dropped: 0,
     writer: None,
 });
-/// Notified when the writer turns idle, and when it should no longer be.
+/// Notified when the writer has become idle, and when there is a line for it again.
 static CHANGED: Condvar = Condvar::new();
 
 /// The lines that wait for the pipe.
@@ -53,13 +53,13 @@ enum Writer {
 pub enum Level {
     /// Nothing.
     Off,
-    /// What stops the server.
+    /// What keeps the server from doing its work.
     Error,
     /// What an operator should look at.
     Warn,
     /// Start, ready, signal, end.
     Info,
-    /// A line a request.
+    /// Each request, and each connection that did not end as it should.
     Debug,
 }
 
@@ -87,7 +87,7 @@ pub fn enabled(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Logs what stops the server.
+/// Logs what keeps the server from doing its work.
 pub fn error(message: fmt::Arguments<'_>) {
     log(Level::Error, format_args!("error: {message}"));
 }
@@ -109,7 +109,7 @@ pub fn info(message: fmt::Arguments<'_>) {
     log(Level::Info, message);
 }
 
-/// Logs one request.
+/// Logs one request, or why a connection ended.
 pub fn debug(message: fmt::Arguments<'_>) {
     log(Level::Debug, message);
 }

@@ -79,13 +79,13 @@ fn run() -> Result<Drained, Failure> {
         let _ = io::stdout().write_all(text.as_bytes());
         return Ok(Drained::Complete);
     }
-    // First, because the kernel drops a signal to PID 1 that has no handler.
+    // First, because the kernel drops a signal for which PID 1 has no handler.
     let signals = sys::signal_pipe().map_err(Failure::start("open signals"))?;
     let config = Config::from_lookup(env::var_os::<&str>, process::id())?;
     log::init(config.log);
     let event_loop = event_loop().map_err(Failure::start("set up the event loop"))?;
     let drained = event_loop.block_on(run_server(config, signals));
-    // Without waiting for a `spawn_blocking` of the service, which may never end.
+    // Dropping the event loop would wait for every `spawn_blocking` of the service, which may never end.
     event_loop.shutdown_background();
     drained
 }
@@ -123,8 +123,8 @@ async fn run_server(config: Config, signals: OwnedFd) -> Result<Drained, Failure
     )
     .await
     .map_err(Failure::start("start the workers"))?;
-    // The requests are over. What the service has to write or close goes here; keep a clone of it before
-    // `make_service` takes it.
+    // No request is left. A service that has to write or close something does it here: keep a clone of it
+    // before `make_service` takes it.
     match drained {
         Drained::Complete => log::info(format_args!("All requests finished, exiting")),
         Drained::CutOff(connections) => log::warn(format_args!(
@@ -148,7 +148,7 @@ async fn make_routes(readiness: &Readiness) -> Result<Routes, Failure> {
     Ok(Routes::new(readiness.clone()))
 }
 
-/// What `--help` and `--version` print, if the arguments ask for one of them.
+/// The text to print, if the arguments are `--help` or `--version`.
 fn requested_text(
     mut arguments: impl Iterator<Item = OsString>,
 ) -> Result<Option<String>, Failure> {
@@ -168,7 +168,7 @@ fn requested_text(
 
 enum Failure {
     Configuration(String),
-    /// What could not be done, and why.
+    /// The step that failed, to be read after "cannot", and its error.
     Start(String, io::Error),
 }
 

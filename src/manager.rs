@@ -55,7 +55,7 @@ fn send(socket: &[u8], state: &str) -> io::Result<()> {
         path => SocketAddr::from_pathname(OsStr::from_bytes(path)),
     }?;
     let socket = UnixDatagram::unbound()?;
-    // A manager that does not read may not hold up the event loop.
+    // A manager that does not read must not hold up the event loop.
     socket.set_nonblocking(true)?;
     socket.send_to_addr(state.as_bytes(), &address)?;
     Ok(())

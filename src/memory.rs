@@ -1,4 +1,4 @@
-//! Memory goes back to the kernel when a burst is over.
+//! Gives memory back to the kernel when a burst of connections is over.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// How often connections have freed memory before it is worth a look. One frees about 10 KB when it
-/// turns quiet, and 1 KB when it ends.
+/// How many times connections free memory before it is worth looking for. A connection frees about 10 KB
+/// when it turns quiet, and 1 KB when it ends.
 const WORTH_A_LOOK: usize = 64;
 
-/// How long to wait before the look: a burst is over by then, and a server that is always busy is not looked
-/// at all the time.
+/// How long to wait before the look: a burst is over by then, and a server that is always busy does not look
+/// all the time.
 const DELAY: Duration = Duration::from_secs(1);
 
 /// Counts how often connections have freed memory since the last look.

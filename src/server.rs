@@ -135,17 +135,17 @@ where
         shared.lifecycle.finished_or_over(END_TIMEOUT).await;
     }
     others.join().await;
-    // Those still open are of a worker that blocks its thread.
+    // Connections that are still open belong to a worker that blocks its thread.
     match shared.lifecycle.cut_off() + shared.slots.open() {
         0 => Ok(Drained::Complete),
         connections => Ok(Drained::CutOff(connections)),
     }
 }
 
-/// Raises the soft limit on descriptors to the hard one, and gives the limits with no more connections
+/// Raises the soft limit on descriptors to the hard one, and returns the limits with no more connections
 /// than that allows.
 fn within_descriptor_limit(limits: Limits, workers: NonZeroUsize, listener: &Listener) -> Limits {
-    // What is open by now, such as the service's files. What it opens later is not known.
+    // Descriptors that are open by now, such as the service's. Those that it opens later are not known.
     let open = listener.lowest_free_descriptor().unwrap_or_default();
     // Each worker to come opens epoll twice, a waker and a listener. Every worker may hold a connection that
     // it has accepted and has no slot for.

@@ -1,4 +1,4 @@
-//! What a service has to be, under one name.
+//! The bounds that a service has to meet, under one name.
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -98,7 +98,7 @@ impl Slots {
         true
     }
 
-    /// Makes every connection, and every acceptor that waits for room, look at the server again.
+    /// Makes every connection, and every acceptor that waits for room, look at the server's stage again.
     pub(crate) fn wake_all(&self) {
         self.changed.notify_waiters();
         for entry in &self.occupied().entries {
@@ -260,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    /// What the wakers of a test share: it counts their copies by its own.
+    /// Stands in for the task behind a waker: its reference count shows how many wakers there are.
     struct NoTask;
 
     impl Wake for NoTask {

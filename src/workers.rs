@@ -29,8 +29,8 @@ pub fn event_loop() -> io::Result<LocalRuntime> {
 
 /// Spawns a task on the event loop of the caller.
 ///
-/// In a box, so that such tasks are all of one type: each type that is spawned brings another copy of tokio's machinery,
-/// 2 KB of code. A task that there are many of, such as a connection, is better off without the box.
+/// The task is boxed, so that all such tasks are of one type: each type that is spawned brings another copy
+/// of tokio's machinery, 2 KB of code. A kind of task with many instances is better spawned without the box.
 ///
 /// # Panics
 ///
@@ -131,6 +131,6 @@ fn run_worker<M, S>(
         drop(running);
         lifecycle.finished_or_over(END_TIMEOUT).await;
     });
-    // Without waiting for a `spawn_blocking` of the service, which may never end.
+    // Dropping the event loop would wait for every `spawn_blocking` of the service, which may never end.
     event_loop.shutdown_background();
 }

@@ -34,7 +34,7 @@ fn memory_goes_back_to_the_kernel_when_a_burst_is_over() {
             assert_eq!(client.request(rest).status, 200);
         }
         let during = held(&server);
-        // They keep a kilobyte each, in pages that they share with what is free.
+        // Each connection keeps a kilobyte, and with it the page in which that lies.
         wait_until("quiet connections have given their buffers back", || {
             held(&server) < during / 2
         });

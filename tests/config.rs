@@ -1,5 +1,5 @@
-//! What the binary reads from the environment. Its modules are no library, so the source is compiled
-//! into this test.
+//! What the binary reads from the environment. The module belongs to the binary and not to the library, so
+//! its source is compiled into this test.
 
 #[path = "../src/config.rs"]
 #[allow(dead_code)]

@@ -1,4 +1,4 @@
-//! What is left of a service whose workers cannot start. Alone in its process, which has few descriptors.
+//! Nothing is left of a service whose workers cannot start. Alone in its process, which has few descriptors.
 
 mod common;
 

@@ -291,7 +291,7 @@ fn every_interface_means_ipv4_alone_where_the_kernel_has_no_ipv6() {
     let seccomp = format!("--security-opt=seccomp={}", path(&file));
     let container = Container::run(&[&CONFINED[..], &[&seccomp]].concat());
     let _ = fs::remove_file(&file);
-    // The probe requests it of localhost.
+    // The probe connects to localhost.
     container.wait_until_healthy();
     assert!(
         container
@@ -390,8 +390,8 @@ fn a_flood_of_half_heads_is_survived_in_32_mib() {
             client
         })
         .collect();
-    // One whose bytes the proxy of the published port delivers late is idle until then, and makes
-    // room. The others keep theirs until they are told that they are too late.
+    // A connection whose bytes the proxy of the published port delivers late is idle until then, and makes
+    // room for another. The others stay until they are told that they are too late.
     let told = |client: &mut Client| {
         client
             .read_to_end()

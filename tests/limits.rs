@@ -50,7 +50,7 @@ fn send_until_closed(client: &mut Client, chunk: &[u8]) {
         match client.0.write_all(chunk) {
             Ok(()) => assert!(Instant::now() < deadline, "the server still takes bytes"),
             Err(error) => {
-                // And not that it took none for long.
+                // A write that timed out would show no close.
                 let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
                 return assert!(closed.contains(&error.kind()), "{error}");
             }
@@ -147,7 +147,8 @@ fn a_kept_connection_outlives_the_header_timeout_and_its_buffers() {
     let server = Server::start(&[("HEADER_TIMEOUT", "100ms")]);
     let mut waiting = server.connect();
     waiting.request(GET);
-    // Takes longer than the timeout, and than buffers are kept: it ends by a limit of its own.
+    // Each of these is closed by the same timeout, so together they take longer than it, and longer than
+    // buffers are kept.
     for _ in 0..8 {
         server.connect().assert_closed();
     }
@@ -474,8 +475,8 @@ fn processor_time(server: &Server) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// A server that may have fewer descriptors than it knows: the limit is lowered when it serves. It is
-/// the same to it when its service opens many.
+/// A server that may have fewer descriptors than it knows of: the limit is lowered when it serves already.
+/// A service that opens many files has the same effect.
 fn start_and_limit(descriptors: u32, workers: &str) -> Server {
     let server = start_after("true", workers);
     limit_descriptors(server.pid(), descriptors);
@@ -508,8 +509,8 @@ fn busy_client(server: &Server) -> Client {
     client
 }
 
-/// Connects more clients than the server has descriptors for: the one that is idle longest makes room. Gives
-/// what the log complains of, up to the end of the server.
+/// Connects more clients than the server has descriptors for: the one that is idle longest makes room. Stops
+/// the server, and returns the errors and warnings of its log.
 fn complaints_when_the_connection_idle_longest_makes_room(server: Server) -> Vec<String> {
     let mut clients: Vec<_> = (0..70).map(|_| idle_client(&server)).collect();
     clients[0].assert_closed();
@@ -519,7 +520,7 @@ fn complaints_when_the_connection_idle_longest_makes_room(server: Server) -> Vec
     stop_and_read_complaints(server)
 }
 
-/// Stops the server. Gives the lines of its log that are errors or warnings.
+/// Stops the server, and returns the lines of its log that are errors or warnings.
 fn stop_and_read_complaints(mut server: Server) -> Vec<String> {
     server.signal("TERM");
     assert_eq!(server.exit().code(), Some(0));

@@ -83,7 +83,7 @@ fn other_methods_are_refused_with_those_allowed() {
 fn options_of_the_server_and_of_each_route_has_no_content() {
     let server = Server::start(&[]);
     for path in ["*", "/", "/health", "/readyz", "/livez"] {
-        // haproxy's check is the second of them.
+        // HAProxy's check is the second of them.
         for head in [
             "HTTP/1.1\r\nHost: test\r\n",
             "HTTP/1.0\r\nConnection: keep-alive\r\n",
@@ -113,7 +113,7 @@ fn readiness_is_off_while_the_server_stops_whichever_method_asks() {
         let answer = (response.status, response.body.as_str());
         assert_eq!(answer, (status, body), "{path}");
     }
-    // haproxy's check is an OPTIONS in HTTP/1.0.
+    // HAProxy's check is an OPTIONS in HTTP/1.0.
     for (head, status) in [
         ("OPTIONS /health HTTP/1.0\r\n\r\n", 503),
         ("OPTIONS /health HTTP/1.1\r\nHost: test\r\n\r\n", 503),

@@ -87,7 +87,7 @@ fn unread_first_requests_on_silent_connections_are_answered() {
 #[test]
 fn a_first_request_that_is_about_to_arrive_is_answered() {
     // A connection has some milliseconds for its first request. A try in which this test needs longer says
-    // nothing; without them, no try succeeds.
+    // nothing; without that time, no try would succeed.
     let is_answered = || {
         let mut server = Server::start(&[]);
         let mut idle = server.connect();

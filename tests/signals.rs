@@ -1,6 +1,6 @@
-//! Signals that come while the service is still being made, and after that. The module is the
-//! binary's and no library, so its source is compiled into this test, which runs itself once more as the
-//! process that is signalled.
+//! Signals that come while the service is still being made, and after that. The module belongs to the
+//! binary and not to the library, so its source is compiled into this test, which runs itself once more as
+//! the process that is signalled.
 
 #[path = "../src/shutdown.rs"]
 mod shutdown;

@@ -26,8 +26,8 @@ struct Tally {
     answered: usize,
     /// Connections that ended as announced, after a response with `Connection: close`.
     announced: usize,
-    /// Requests on a kept connection that met its close: sent when the server had not yet received
-    /// them and had nothing more to do. Without a delay HTTP/1.1 has no way to prevent it.
+    /// Requests on a kept connection that crossed its close on the way: the server had not received them
+    /// yet, and had nothing more to do. Without a delay HTTP/1.1 has no way to prevent that.
     raced: usize,
     /// Connections that the kernel had made and the server never accepted: made after its last look
     /// at the queue.
@@ -226,7 +226,7 @@ fn connections_dropped_at_random_leave_nothing_behind() {
     let after = churn_and_settle(connections);
     println!("{connections} connections: {before} KiB before, {after} KiB right after");
     wait_until("the server has no more than a quarter more", || {
-        // It looks for what it can give back when this many more connections have ended.
+        // The server looks for memory to give back when enough connections have ended.
         assert_eq!(server.get("/health").status, 200);
         resources(&server).0 <= before + before / 4
     });

@@ -19,7 +19,7 @@ use sync::{Count, Gate};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-/// Twice as many descriptors are needed.
+/// They need twice as many descriptors, because both ends are in this process.
 const CONNECTIONS: usize = 500;
 
 /// What all workers together may do in one second: much less than one look at each connection, or
@@ -125,8 +125,8 @@ fn connections_that_wait_cost_nothing() {
         let clients = connect_all(&server, "");
         assert_quiet("silence");
         drop(clients);
-        // A body that its service holds, of which more comes after the answer than the server reads
-        // for it: the bytes could be a head, until its time is over.
+        // A body that its service holds, of which more comes after the answer than the server reads: the
+        // bytes could be a head, until the time of a head is over.
         let server = Server::start(workers, short_head.clone(), |request| {
             spawn_local(async move {
                 sleep(2 * PATIENCE).await;

@@ -99,14 +99,14 @@ fn exchange(bytes: &[u8], pieces: usize) -> Vec<u8> {
             assert_ne!(error.kind(), ErrorKind::WouldBlock, "the server reads");
             break;
         }
-        // A piece of its own for the server, more often than not.
+        // So that the server most often reads each piece on its own.
         thread::yield_now();
     }
     let _ = stream.shutdown(Shutdown::Write);
     let mut answers = Vec::new();
     match stream.read_to_end(&mut answers) {
         Ok(_) => {}
-        // It closed with bytes that it had not read.
+        // The server closed with bytes that it had not read.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "it closes"),
     }
     answers

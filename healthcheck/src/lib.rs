@@ -4,11 +4,11 @@
 //!
 //! The path of a probe, and where each part of it lives:
 //!
-//! 1. [`options`] reads the arguments and the environment, `expansion` puts the one into the other, and
-//!    [`target`] reads what to probe.
+//! 1. [`options`] reads the arguments and the environment, `expansion` replaces `${NAME}` in the arguments,
+//!    and [`target`] reads what to probe.
 //! 2. `probe` connects, sends one request and receives, all before one deadline.
 //! 3. [`response`] takes the answer as it arrives and decides as early as it can.
-//! 4. `report` says so in one line, and [`run`], here, in one [`Outcome`].
+//! 4. `report` writes the verdict in one line, and [`run`], here, returns it as an [`Outcome`].
 //!
 //! No allocation, no `core::fmt`, no libc, nothing that panics: all of that would be larger than the
 //! probe.
@@ -130,7 +130,7 @@ fn probe(options: &Options<'_>, streams: Streams<'_>) -> Outcome {
     } else {
         options.wait
     };
-    // The process ends, and that closes it.
+    // Never dropped: the end of the process closes its descriptor.
     let timer = ManuallyDrop::new(Timer::new(limit));
     let mut attempts = 0;
     // No answer has this status.

@@ -1,8 +1,8 @@
 //! The process around the probe: a C `main`.
 //!
 //! The binary that ships (`cfg(bare)`: musl, release) has no `std` in it and calls `main` itself, in
-//! `start`. Elsewhere the C library does, and `std` is linked, unused, as a dev build or a glibc one
-//! without it lacks `rust_eh_personality`. All but `start` is the same, so what is tested on a glibc
+//! `start`. Elsewhere the C library calls it, and `std` is linked but unused: without it a dev build, or
+//! one for glibc, lacks `rust_eh_personality`. All but `start` is the same, so what is tested on a glibc
 //! host is what ships.
 
 #![cfg_attr(bare, no_std)]
@@ -36,7 +36,7 @@ extern "C" fn main(
     // SAFETY: both arrays are as `strings` asks for (C17 5.1.2.2.1, and the System V ABI for the
     // environment), and nothing in this process changes them.
     let (mut arguments, environment) = unsafe { (strings(arguments), strings(environment)) };
-    // The program's name, if there is even that.
+    // Skips the program's name, which may be missing.
     arguments.next();
     let variable = |name: &[u8]| {
         let mut entries = environment.clone();
@@ -56,8 +56,8 @@ extern "C" fn main(
 ///
 /// # Safety
 ///
-/// `array` must end so, its strings with a NUL, and both must be there, unchanged, for the lifetime that
-/// the caller chooses.
+/// `array` must end that way and its strings with a NUL, and all of them must stay there, unchanged, for
+/// the lifetime that the caller chooses.
 unsafe fn strings<'a>(array: *const *const u8) -> impl Iterator<Item = &'a [u8]> + Clone {
     let mut next = array;
     iter::from_fn(move || {
@@ -69,7 +69,7 @@ unsafe fn strings<'a>(array: *const *const u8) -> impl Iterator<Item = &'a [u8]>
             }
             next = next.add(1);
             let mut len = 0;
-            // Volatile, or the compiler makes this a call of `strlen`: 450 bytes less.
+            // Volatile, or the compiler would make this a call of `strlen`: 450 bytes more.
             while string.add(len).read_volatile() != 0 {
                 len += 1;
             }

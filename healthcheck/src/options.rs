@@ -141,7 +141,7 @@ impl<'a> Options<'a> {
                     self.statuses = Statuses::parse(value).ok_or(rule)?;
                     (true, rule)
                 } else if name == b"--header" {
-                    // Its value may be secret, so the rule for it names what was written.
+                    // What it expands to may be secret, so an error shows what was written instead.
                     expand(&mut text, value, &variable, &mut self.subject)?;
                     let is_valid =
                         is_header(text.as_bytes().get(headers_end..).unwrap_or_default());

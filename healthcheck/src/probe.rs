@@ -50,7 +50,7 @@ impl Timer {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
         let once = Itimerspec {
             it_interval: Timespec::default(),
-            // Zero would never end.
+            // A timer of zero is disarmed: it would never end.
             it_value: timespec(self.millis.max(1)),
         };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
@@ -108,7 +108,7 @@ fn timespec(millis: u32) -> Timespec {
     }
 }
 
-/// How many milliseconds to leave a peer alone that is not ready yet.
+/// Milliseconds to wait before a peer that is not ready is tried again.
 pub(crate) const PAUSE: u32 = 100;
 
 /// Probes once: the status of a healthy answer, or `None` for a target that is only connected to.
@@ -118,7 +118,7 @@ pub(crate) fn attempt(options: &Options<'_>, timer: &Timer) -> Result<Option<u16
     let socket = connect_target(&options.target, timer).map_err(Failure::Connect)?;
     let result = exchange(&socket, options, timer);
     if result.is_ok() {
-        // The process ends, and that closes it.
+        // Not dropped: the end of the process closes it.
         mem::forget(socket);
     }
     result
@@ -153,9 +153,9 @@ fn connect_target(target: &Target<'_>, timer: &Timer) -> Result<OwnedFd, Errno> 
     if target.host != LOCALHOST {
         return connect_host(target.host, target.port, timer, None);
     }
-    // Where packets to one family vanish, half of the time is left for the other. A server whose accept
-    // queue is full looks the same for the first second, so if there is nothing else to connect to, the
-    // rest of the time is its own.
+    // If packets to `[::1]` vanish, half of the time is left for 127.0.0.1. A server whose accept queue is full
+    // looks the same for the first second, so if 127.0.0.1 cannot be connected either, `[::1]` is tried again
+    // for the rest of the time.
     let half = timespec(timer.millis / 2);
     let first = connect_host(b"[::1]", target.port, timer, Some(&half));
     let Err(cause) = first else { return first };

@@ -158,7 +158,7 @@ impl<'a> Response<'a> {
         let at = self.line_len;
         self.line_len = if let Some(&expected) = START.get(at) {
             if expected == b'0' && byte.is_ascii_digit() {
-                // The digit of the version drops out.
+                // The first digit is the version's, and `% 1000` drops it.
                 self.status = (self.status * 10 + u16::from(byte - b'0')) % 1000;
             } else if expected != byte {
                 return Err(Failure::NotHttp);

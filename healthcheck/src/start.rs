@@ -39,9 +39,9 @@ unsafe extern "C" fn start() -> ! {
 ///
 /// # Safety
 ///
-/// `stack` is the stack pointer that the process begins with, `program` where its ELF header is, linked
-/// at address 0. From `relocation` to `end` are its relocations, all of the kind RELATIVE, as a program
-/// without dynamic symbols has no other, of places that can be written to.
+/// `stack` must be the stack pointer that the process begins with, and `program` the address of its ELF
+/// header, which is linked at 0. From `relocation` to `end` there must be its relocations, all of places that
+/// can be written to and all of the kind RELATIVE: a program without dynamic symbols has no other kind.
 unsafe extern "C" fn begin(
     stack: *const usize,
     program: *mut u8,
@@ -87,8 +87,8 @@ unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, len: usize) -> c_int
     (0..len).any(differs).into()
 }
 
-/// What a copy is compiled to where it is not done in place: that of a unix socket's address. The C library's is
-/// 396 bytes on this architecture, for the sake of long copies.
+/// Copies that are not done in place are compiled to calls of this, such as that of a unix socket's address.
+/// The C library's `memcpy` has 396 bytes on this architecture, for the sake of long copies.
 ///
 /// # Safety
 ///
@@ -103,7 +103,7 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8
     to
 }
 
-// At other levels of optimisation, more is compiled to calls of the C library's functions.
+// For other levels of optimisation, which compile more to calls of the C library's functions.
 #[link(name = "c")]
 unsafe extern "C" {}
 

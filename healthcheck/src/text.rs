@@ -40,8 +40,8 @@ impl<'b> Text<'b> {
         self.push(&[b'0' + (number % 10) as u8]);
     }
 
-    /// Appends what came from outside so that it stays on one line and within `limit` bytes: what is
-    /// not visible ASCII or a space, and quotes, as `\x0a`; a cut as `...`.
+    /// Appends text from outside so that it stays on one line and within `limit` bytes. Quotes, backslashes,
+    /// and bytes that are neither visible ASCII nor spaces become `\x0a`; text that is cut ends in `...`.
     pub(crate) fn push_escaped(&mut self, text: &[u8], limit: usize) {
         let end = self.len + limit;
         for &byte in text {

@@ -134,7 +134,7 @@ fn values_are_checked_like_anything_else() {
             "http://localhost/${SPACE}",
             r#""http://localhost/a b": expected a path of visible ASCII without #, at most 1024 bytes"#,
         ),
-        // A value in it may be secret.
+        // The expanded value may be secret, so the line shows what was written.
         (
             "--header=A: ${LINES}",
             r#"--header="A: ${LINES}": expected 'Name: value' on one line, 2048 bytes in all"#,

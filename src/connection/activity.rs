@@ -1,5 +1,5 @@
-//! What hyper has done with a connection, recorded at its reads, writes and service calls, and what it is to
-//! learn at its next ones.
+//! What hyper does with a connection, recorded at its reads, writes and service calls; and the two verdicts
+//! that these have to know: that a body is late, and that an answer is broken off.
 
 use std::cell::Cell;
 
@@ -15,8 +15,8 @@ pub(super) enum Phase {
     Answered,
     /// hyper writes the rest of the answer.
     Writing,
-    /// All is written, and nothing was read since. Half a pipelined head may be in hyper's buffer, which
-    /// gives it back with the rest of the buffers.
+    /// All is written, and nothing was read since. hyper may hold half of a pipelined head, and hands it
+    /// over when its buffers are given back.
     Quiet,
     /// All is written, but the service still reads the body of the request.
     Receiving,

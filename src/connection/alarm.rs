@@ -33,8 +33,8 @@ impl Alarm {
         }
     }
 
-    /// Sets the alarm to `at`, unless it rings earlier. Where this makes it the first timer of the
-    /// event loop that is due, the event loop is woken.
+    /// Sets the alarm to `at`, unless it rings earlier. If that makes it the earliest timer of the event
+    /// loop, the event loop is woken.
     pub(super) fn set_no_later_than(&mut self, at: Instant) {
         if !self.is_set || self.timer.deadline() > at {
             self.set(Some(at));

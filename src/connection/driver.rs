@@ -25,7 +25,7 @@ use crate::lifecycle::{Lifecycle, Stage};
 use crate::service::BoxError;
 use crate::slots::Slot;
 
-/// Why a connection has no more use for its buffers.
+/// Why hyper no longer serves a connection.
 #[derive(Debug)]
 pub(super) enum End {
     /// There has been nothing to do since then.
@@ -45,7 +45,7 @@ pub(super) enum End {
 }
 
 impl End {
-    /// What the log says of it, if it is not how a connection should end.
+    /// What the log says of an end that a connection should not have.
     pub(super) fn reason(&self) -> Option<&dyn fmt::Display> {
         match self {
             // The line of the request says that it was abandoned.
@@ -66,7 +66,7 @@ pub(super) struct Driver<'c, S: HttpService<Incoming>> {
     pub(super) lifecycle: &'c Lifecycle,
     pub(super) alarm: &'c mut Alarm,
     pub(super) deadlines: Deadlines,
-    /// What the last look saw, if nothing moved. Any other state is looked at within a tick.
+    /// What the last look saw, if nothing had moved: a change from it is looked at within a tick.
     pub(super) at_rest: Option<Seen>,
     /// The event loop has looked at all sockets since a deadline passed.
     pub(super) has_yielded: bool,
@@ -87,8 +87,8 @@ where
             let ended = poll_fn(|cx| self.poll_http(reset.as_mut(), cx)).await;
             match ended {
                 Ok(end) => return end,
-                // After a pause of the process, timers go before the sockets. The event loop looks at
-                // these when all tasks have yielded.
+                // After a pause of the process, timers fire before the event loop has looked at the
+                // sockets. It does that when all tasks have yielded.
                 Err(due) if self.has_to_yield(due) => yield_now().await,
                 Err(Due::Body) => self.activity.record(|seen| seen.body_timed_out = true),
                 Err(Due::Write) => return End::WriteTimeout,
@@ -153,8 +153,8 @@ where
         match seen.phase {
             Phase::Quiet if seen.had_body && !awaits_head => {
                 self.activity.record(|seen| seen.phase = Phase::Receiving);
-                // On a connection that hyper means to keep, it would not tell the service where the body
-                // ends. One that it means to close, this call would close in the middle of the body.
+                // While hyper means to keep the connection, it does not tell the service where the body
+                // ends. If it means to close already, this call would close in the middle of the body.
                 if !seen.says_close {
                     Pin::new(&mut self.http).graceful_shutdown();
                 }

@@ -135,8 +135,8 @@ impl<B: Body> Body for AnswerBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        // Spends the task's cooperative budget: hyper goes on taking frames while there are any and the peer
-        // is as fast, and other connections would have to wait.
+        // Spends the task's cooperative budget: hyper takes frames for as long as there are any and the peer
+        // keeps up, and other connections would have to wait.
         ready!(poll_proceed(cx)).made_progress();
         let this = self.project();
         if this.rest.is_none() {

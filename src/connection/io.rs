@@ -25,7 +25,7 @@ pub(super) fn has_unread(stream: &TcpStream) -> bool {
 ///
 /// It does not claim to be vectored, so that hyper writes the head and a small body with one call.
 pub(super) struct Io<'c> {
-    /// Reads through this half note in a short read that the socket is empty, which saves a system call.
+    /// A short read through this half is taken to mean that the socket is empty, which saves a system call.
     pub(super) read: ReadHalf<'c>,
     pub(super) stream: &'c TcpStream,
     pub(super) unparsed: Bytes,

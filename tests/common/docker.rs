@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The files of Docker and Compose, which a build reads as well, or a test runs.
+/// The files that Docker and Compose themselves read, which `.dockerignore` does not list.
 const FILES: [&str; 4] = [
     ".dockerignore",
     "Dockerfile",

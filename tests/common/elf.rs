@@ -16,8 +16,8 @@ fn parse(data: &[u8]) -> (&FileHeader64<Endianness>, &[ProgramHeader64<Endiannes
     (header, segments.expect("program headers"))
 }
 
-/// Asserts that the kernel alone can run `binary`: no interpreter and no library. And that it does so
-/// at a random address, where Rust can have that.
+/// Asserts that the kernel alone can run `binary`, with no interpreter and no library; and that it does so
+/// at a random address, where rustc makes such programs.
 pub fn assert_static(binary: &Path) {
     let data = fs::read(binary).expect("the binary is there");
     let (header, segments) = parse(&data);

@@ -24,7 +24,7 @@ use socket2::SockRef;
 /// How long anything may take that should happen at all. A bound, never a measure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What every service answers with 200, and does not read a body for.
+/// A request that every service answers with 200, without reading a body.
 pub const GET: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
 
 /// Every promise holds with one worker as with several.
@@ -43,8 +43,8 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// What the service needs in its environment beside the variables of the skeleton: a service that
-/// cannot start without one has it here, and every test starts it so.
+/// The variables that the service cannot start without, beside those of the skeleton: each test sets
+/// them.
 pub const SERVICE_ENVIRONMENT: &[(&str, &str)] = &[];
 
 /// The server that is tested: the one that cargo built, or that `SERVER_BIN` names, such as the
@@ -62,7 +62,7 @@ pub fn example(name: &str) -> PathBuf {
     example
 }
 
-/// Leaves a process so many descriptors, whatever it has by now.
+/// Limits a process to so many descriptors, whatever it has open by now.
 pub fn limit_descriptors(pid: u32, number: u32) {
     let status = Command::new("prlimit")
         .arg(format!("--pid={pid}"))
@@ -79,8 +79,8 @@ impl Process {
         Self(command.spawn().expect("the program starts"))
     }
 
-    /// Runs a program to its end: its exit code, what it printed, and what it logged. No more than a
-    /// pipe holds, as that is read afterwards.
+    /// Runs a program to its end; returns its exit code, its stdout and its stderr. These are read at the
+    /// end, so neither may be more than a pipe holds.
     pub fn run(mut command: Command) -> (Option<i32>, String, String) {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self::spawn(command);
@@ -128,7 +128,7 @@ const STARTING: &str = "Starting server on ";
 pub struct Server {
     process: Process,
     lines: Receiver<String>,
-    /// What was logged since it listens and before it served.
+    /// What was logged after the line that says where it listens, up to the line that was waited for.
     start: String,
     stderr: Option<ChildStderr>,
     pub address: SocketAddr,
@@ -228,13 +228,13 @@ impl Server {
             server.address.set_port(bound.port());
         }
         server.path = endpoint.strip_prefix("unix:").map(PathBuf::from);
-        // What follows the line that says where.
+        // What follows the line that says where it listens.
         server.start = lines.map(|line| format!("{line}\n")).collect();
         server.stderr = Some(stderr);
         server
     }
 
-    /// What was not read of the log.
+    /// The rest of the log, which nothing has read yet.
     pub fn stderr(&mut self) -> ChildStderr {
         self.stderr.take().expect("nobody reads stderr yet")
     }
@@ -316,14 +316,14 @@ impl Server {
         threads.map_while(Result::ok).map(|thread| thread.path())
     }
 
-    /// A client that has sent requests until the server takes no more, because it reads no answer;
-    /// and how many requests these are. The last may have been sent in part.
+    /// Connects a client that reads no answer, and sends requests until the server takes no more. The last
+    /// request may have been sent in part.
     ///
-    /// It takes no time on a unix socket, and a second or more on TCP: over loopback the kernel holds
+    /// This takes no time on a unix socket, and a second or more on TCP: over loopback the kernel holds
     /// megabytes of answers.
     pub fn stall(&self) -> Stalled {
         let mut client = self.connect();
-        // Or there would be megabytes more to send and to answer before.
+        // Otherwise there would be megabytes more to send and to answer.
         let socket = SockRef::from(&client.0);
         let limited = socket
             .set_recv_buffer_size(65_536)
@@ -350,8 +350,8 @@ impl Server {
             if sent > before {
                 return false;
             }
-            // A server that is woken for something else, and sleeps again without having read what
-            // waits for it, has no room for an answer.
+            // If the server is woken for something else, and sleeps again without having read what waits
+            // for it, it has no room for an answer.
             let not_taken = || sys::unsent(&client.0).expect("a socket has a queue");
             let left = not_taken();
             self.get("/livez");
@@ -551,8 +551,8 @@ impl Client {
         self.0.shutdown(Shutdown::Write).expect("a half-close");
     }
 
-    /// Closes so that the server's side is reset. On a unix socket, that takes an answer which was
-    /// not read.
+    /// Closes so that the server's side is reset. On a unix socket that happens only if there is an answer
+    /// that was not read.
     pub fn reset(self) {
         let linger = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
         linger.expect("SO_LINGER can be set");
@@ -560,7 +560,7 @@ impl Client {
 
     /// Waits until there is something to read, and leaves it there.
     pub fn wait_until_readable(&self) {
-        // A socket with a timeout is not read on after an interruption.
+        // A read with a timeout is not restarted after a signal (signal(7)).
         while let Err(error) = self.0.peek(&mut [0]) {
             assert_eq!(error.kind(), ErrorKind::Interrupted, "nothing to read");
         }
@@ -599,7 +599,7 @@ impl Client {
         bytes
     }
 
-    /// Reads a response that has no body, whatever it says.
+    /// Reads the head of a response, and no body, whatever length the head says.
     pub fn head_response(&mut self) -> Response {
         let head = self.read_until("\r\n\r\n");
         let status = head

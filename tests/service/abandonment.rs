@@ -41,8 +41,8 @@ fn a_client_that_half_closes_gets_its_answers(workers: NonZeroUsize) {
             assert_eq!(client.response().body, body, "{family:?}");
             client.assert_closed();
         }
-        // On a kept one, of which the event loop learns that the stream has ended together with the
-        // requests before that.
+        // On a kept one, where the event loop learns of the end of the stream together with the requests
+        // before it.
         for later in [
             ["/now"].as_slice(),
             &["/now"; 3],
@@ -134,14 +134,14 @@ fn a_body_that_is_read_is_answered_after_the_end_of_the_stream(workers: NonZeroU
 fn a_client_that_closes_before_its_answer_is_abandoned(workers: NonZeroUsize) {
     for family in Family::BOTH {
         let (server, routes) = Routes::start(family, workers, limits());
-        // All of its stream, or its own side of it.
+        // The client closes the connection, or only its own side.
         drop(start_request(&server, &routes, &get("/wait")));
         routes.running.wait_for(0);
         let mut client = start_request(&server, &routes, &get("/wait"));
         client.half_close();
         client.assert_closed();
         assert_eq!(routes.running.current(), 0, "{family:?}");
-        // The second request of a connection.
+        // So is the second request of a connection.
         let mut client = start_request(&server, &routes, &(get("/now") + &get("/wait")));
         client.half_close();
         assert_eq!(client.response().body, "now");
@@ -169,7 +169,7 @@ fn a_client_that_closes_during_its_answer_is_abandoned(workers: NonZeroUsize) {
 fn a_client_that_resets_is_abandoned(workers: NonZeroUsize) {
     for family in Family::BOTH {
         let (server, routes) = Routes::start(family, workers, limits());
-        // Before the answer, with one that was not read.
+        // Before the answer, with an earlier one that was not read.
         let client = start_request(&server, &routes, &(get("/now") + &get("/wait")));
         client.wait_until_readable();
         client.reset();
@@ -215,7 +215,7 @@ fn bytes_that_nobody_reads_hide_the_end_of_the_stream(workers: NonZeroUsize) {
         for request in [body, get("/wait") + &get("/now").repeat(1_000)] {
             let mut client = start_request(&server, &routes, &request);
             client.half_close();
-            // Nothing can tell that something does not happen but time.
+            // Only time can show that something does not happen.
             thread::sleep(LONG);
             routes.gate.admit(1);
             assert_eq!(client.response().body, "waited", "{family:?}");
@@ -248,7 +248,7 @@ fn abandoned_handlers_lock_nobody_out_and_hold_no_stop(workers: NonZeroUsize) {
         clients.iter().for_each(Client::half_close);
         assert_eq!(server.get("/now").status, 200, "{family:?}");
         routes.running.wait_for(0);
-        // These are abandoned when the server drains already.
+        // These may be abandoned only when the server drains already.
         let clients: Vec<_> = (0..20)
             .map(|_| start_request(&server, &routes, &get("/wait")))
             .collect();

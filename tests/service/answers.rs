@@ -89,7 +89,7 @@ impl Body for Endless {
     }
 }
 
-/// As the frames are empty, no peer that is slow makes the body wait.
+/// The frames are empty, so even a slow peer never makes the body wait.
 fn a_body_that_is_always_ready_lets_others_be_served(workers: NonZeroUsize) {
     let (is_over, called) = (Arc::new(AtomicBool::new(false)), Count::default());
     let server = Server::start(workers, limits(), {

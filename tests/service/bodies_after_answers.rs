@@ -86,7 +86,7 @@ fn piece(head: &str) -> String {
 }
 
 fn a_slow_body_is_received_and_never_taken_for_a_request(workers: NonZeroUsize) {
-    // Shorter than the body takes, as its bytes are no head that is late; and longer than the test.
+    // Limits that are shorter than the body takes, which is no late head; and limits that no test reaches.
     let short = Limits {
         header_timeout: Duration::from_millis(100),
         idle_timeout: Duration::from_millis(100),
@@ -116,7 +116,7 @@ fn a_slow_body_is_received_and_never_taken_for_a_request(workers: NonZeroUsize) 
     }
 }
 
-/// What follows is a head again.
+/// The connection is idle then: a server that stops closes it at once.
 fn a_body_that_comes_whole_after_the_answer_ends_at_once(workers: NonZeroUsize) {
     for head in [LENGTH, CHUNKED] {
         let (server, receiver) = Receiver::start(workers, limits());

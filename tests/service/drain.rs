@@ -189,7 +189,7 @@ fn nothing_of_the_service_is_left_when_serve_returns(workers: NonZeroUsize) {
             assert_eq!(server.drained(), Drained::Complete);
         }
         if workers.get() > 1 {
-            // A worker that the machine has no time for is given up on, as if it blocked its thread.
+            // On a busy machine, `serve` may give up on a worker as if it blocked its thread.
             running.wait_for(0);
             let deadline = Instant::now() + PATIENCE;
             while Arc::strong_count(&state) > 1 && Instant::now() < deadline {

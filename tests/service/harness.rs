@@ -81,7 +81,7 @@ pub struct Server {
     address: Address,
     stop: Option<oneshot::Sender<()>>,
     drained: Receiver<io::Result<Drained>>,
-    /// While this is there, everything stays as `serve` left it: no event loop runs or is dropped.
+    /// Until this is dropped, everything stays as `serve` left it: the event loop neither runs nor is dropped.
     _hold: mpsc::Sender<()>,
 }
 

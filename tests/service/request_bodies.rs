@@ -175,7 +175,7 @@ fn a_body_may_be_read_after_the_answer(workers: NonZeroUsize) {
     ] {
         let (called, received, ended) = (Count::default(), Count::default(), Count::default());
         let bytes = Arc::new(Mutex::new(Vec::new()));
-        // Shorter than the body takes: its bytes are no head that is late.
+        // Shorter than the body takes, which is no late head.
         let limits = Limits {
             header_timeout: Duration::from_millis(100),
             idle_timeout: Duration::from_millis(100),
@@ -228,7 +228,7 @@ fn a_body_may_be_read_after_the_answer(workers: NonZeroUsize) {
     }
 }
 
-/// However soon it comes: what hyper does at its end is not the same then.
+/// It may come within the header timeout or later: hyper does not do the same at its end.
 fn a_body_that_is_read_after_the_answer_has_an_end(workers: NonZeroUsize) {
     const HEADER_TIMEOUT: Duration = Duration::from_millis(100);
     let limits = Limits {

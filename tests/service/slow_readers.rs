@@ -21,7 +21,7 @@ test_with_one_worker_and_four!(
 
 const LENGTH: usize = 10_000_000;
 
-/// Serves a large answer. The count is that of connections.
+/// Serves a large answer, and counts the open connections.
 fn start(family: Family, workers: NonZeroUsize, write_timeout: Duration) -> (Server, Count) {
     let limits = Limits {
         write_timeout,
@@ -42,8 +42,8 @@ fn start(family: Family, workers: NonZeroUsize, write_timeout: Duration) -> (Ser
     (server, open)
 }
 
-/// It takes less than would make room for more, of which the kernel speaks only when a third of its
-/// buffer is free, or three quarters on a unix socket.
+/// The client takes too little to make room for more: the kernel reports room only when a third of its buffer
+/// is free, or three quarters on a unix socket.
 fn a_client_that_takes_something_now_and_then_is_not_cut_off(workers: NonZeroUsize) {
     let write_timeout = Duration::from_secs(2);
     for (family, a_little) in [(Family::Ipv4, 20_000), (Family::Unix, 5_000)] {

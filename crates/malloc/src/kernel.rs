@@ -6,9 +6,9 @@ use dlmalloc::Allocator;
 
 const PAGE: usize = 4_096;
 
-/// Maps memory. It takes the place of dlmalloc's own way to the kernel, which cannot refuse on demand.
+/// Maps memory for dlmalloc, whose own way to the kernel cannot be told to refuse.
 pub(crate) struct Kernel {
-    /// Whether there is no more memory for now.
+    /// Set while dlmalloc must make do with the memory that it has.
     pub(crate) refuses: bool,
 }
 

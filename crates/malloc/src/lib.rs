@@ -1,9 +1,9 @@
-//! dlmalloc in the place of musl's own allocator, which makes a system call where this one does not; and
-//! free memory given back to the kernel, which dlmalloc alone does only at the end of its heap.
+//! dlmalloc in place of musl's allocator, which makes system calls where dlmalloc makes none; and [`trim`],
+//! which gives free pages back to the kernel, where dlmalloc gives back only the end of its heap.
 //!
-//! It is not Rust's global allocator but the C library's: std takes the memory for its threads from
-//! the C library in any case, and a process would start up both. Any program that links this crate has it; on
-//! glibc the C library's own allocator stays.
+//! It replaces the C library's allocator, not Rust's global one: std takes the memory for its threads from the
+//! C library in any case, so a process would start up two allocators. Any program that links this crate has
+//! it; on glibc the C library's own allocator stays.
 
 #[cfg(target_env = "musl")]
 pub use musl::trim;

@@ -41,7 +41,7 @@ extern "C" fn calloc(count: usize, size: usize) -> *mut u8 {
 /// `alignment` must be a power of two.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn aligned_alloc(alignment: usize, size: usize) -> *mut u8 {
-    // SAFETY: as the caller answers for.
+    // SAFETY: the caller keeps to the condition above.
     unsafe { heap().c_memalign(alignment, size) }
 }
 
@@ -50,7 +50,7 @@ unsafe extern "C" fn aligned_alloc(alignment: usize, size: usize) -> *mut u8 {
 /// `object` must be null or from a function of this module, and not freed.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn realloc(object: *mut u8, size: usize) -> *mut u8 {
-    // SAFETY: as the caller answers for.
+    // SAFETY: the caller keeps to the condition above.
     unsafe { heap().c_realloc(object, size) }
 }
 
@@ -59,7 +59,7 @@ unsafe extern "C" fn realloc(object: *mut u8, size: usize) -> *mut u8 {
 /// `object` must be null or from a function of this module, and not freed.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn free(object: *mut u8) {
-    // SAFETY: as the caller answers for.
+    // SAFETY: the caller keeps to the condition above.
     unsafe { heap().c_free(object) }
 }
 

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 /// Raises the soft limit on open descriptors to the hard one, and returns the soft limit that is then
-/// in force. The soft limit is low (often 1,024) for programs that call select(2), and this is none of
-/// them. Processes that this one starts inherit the new limit.
+/// in force. The soft limit is low (often 1,024) for the sake of programs that call select(2), which the
+/// server does not. Processes that this one starts inherit the new limit.
 ///
 /// # Errors
 ///

@@ -27,12 +27,12 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 pub fn signal_pipe() -> io::Result<OwnedFd> {
     let (reader, writer) = pipe()?;
     PIPE.store(writer.into_raw_fd(), Ordering::Relaxed);
-    // SAFETY: all zeros is a value of it: no handler, no flag, an empty mask.
+    // SAFETY: all zeros is a valid `sigaction`: no handler, no flag, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = write_number as *const () as libc::sighandler_t;
     // System calls that a signal interrupts go on afterwards.
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: it writes the mask, so that no signal interrupts the handler and overtakes the first.
+    // SAFETY: it writes the mask: full, as a signal that interrupts the handler would overtake the first.
     unsafe { libc::sigfillset(&raw mut action.sa_mask) };
     for signal in [libc::SIGTERM, libc::SIGINT] {
         // SAFETY: sigaction(2) reads `action`, and the handler may run at any time.
@@ -55,7 +55,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// The handler. A full pipe takes nothing, and then there are thousands of signals to read before.
+/// The handler. A signal that finds the pipe full is lost, and thousands before it are still to be read.
 extern "C" fn write_number(signal: c_int) {
     let byte = signal as u8;
     // SAFETY: write(2) may be called in a handler (signal-safety(7)) and reads one byte. The code that

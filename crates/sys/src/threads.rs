@@ -3,8 +3,8 @@
 #[cfg(target_env = "musl")]
 use libc::{c_char, c_int, pthread_t};
 
-/// Takes the place of musl's, with which std names each thread that it starts. musl's can name other threads
-/// as well, through a file in `/proc`, and to write the path of that file it links all of printf(3).
+/// Takes the place of musl's function, with which std names each thread that it starts. musl's can also name
+/// other threads, through a file in `/proc`, and links all of printf(3) to write the path of that file.
 ///
 /// # Safety
 ///
@@ -12,7 +12,7 @@ use libc::{c_char, c_int, pthread_t};
 #[cfg(target_env = "musl")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int {
-    // SAFETY: it has no condition.
+    // SAFETY: pthread_self(3) has no condition.
     if thread != unsafe { libc::pthread_self() } {
         return libc::ENOTSUP;
     }

@@ -31,12 +31,12 @@ pub struct Reminder {
 }
 
 pub struct App {
-    /// Those that are not due yet.
+    /// The reminders that are not due yet.
     pending: Mutex<HashMap<u64, Reminder>>,
     next_id: AtomicU64,
-    /// Sends each one that is due to all listeners.
+    /// Sends each reminder that is due to all listeners.
     pub due: broadcast::Sender<Reminder>,
-    /// A line for each that was due. What is in its buffer is written at the end.
+    /// A line for each reminder that was due. What is in its buffer is written at the end.
     journal: sync::Mutex<BufWriter<File>>,
     /// The tasks that wait until a reminder is due.
     tasks: TaskTracker,
@@ -108,7 +108,7 @@ impl App {
         if let Err(error) = self.journal.lock().await.write_all(&line).await {
             log::error(format_args!("cannot write to the journal: {error}"));
         }
-        // Nobody may listen.
+        // An error means that nobody listens.
         let _ = self.due.send(reminder);
     }
 

@@ -48,13 +48,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Drained, Box<dyn Error>> {
-    // First, because the kernel drops a signal to PID 1 that has no handler.
+    // First, because the kernel drops a signal for which PID 1 has no handler.
     let signals = sys::signal_pipe()?;
     let config = Config::from_lookup(env::var_os::<&str>, process::id())?;
     log::init(config.log);
     let event_loop = event_loop()?;
     let drained = event_loop.block_on(run_server(config, signals));
-    // Without waiting for file operations, which may never end: the journal may be a pipe.
+    // Dropping the event loop would wait for file operations, which may never end: the journal may be a pipe.
     event_loop.shutdown_background();
     drained
 }

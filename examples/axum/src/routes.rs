@@ -34,7 +34,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(readiness))
         .route("/livez", get(([(CACHE_CONTROL, "no-store")], "alive")))
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
-        // Until the head of the answer is there: a stream of events may last as long as it likes.
+        // It ends when the head of the answer is there, so a stream of events may last for any time.
         .layer(TimeoutLayer::with_status_code(
             StatusCode::GATEWAY_TIMEOUT,
             HANDLER_TIMEOUT,

@@ -129,7 +129,7 @@ pub fn check_expansion(text: &[u8], value: &[u8]) {
     }
 }
 
-/// What an argument expands to: from its end to its start, and so the other way round than in the probe.
+/// What an argument expands to, by recursion on what follows the first dollar, and not by a loop as in the probe.
 fn expanded(text: &[u8], variable: impl Fn(&[u8]) -> Vec<u8> + Copy) -> Option<Vec<u8>> {
     let Some(dollar) = text.iter().position(|byte| *byte == b'$') else {
         return Some(text.to_vec());

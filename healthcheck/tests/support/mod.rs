@@ -201,17 +201,17 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// `meet` has a connection before anything is read from it.
+    /// `meet` is given each connection before anything is read from it.
     pub fn new(meet: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         Self::on("127.0.0.1:0", move |stream, _| meet(stream))
     }
 
-    /// `answer` has a connection when the head of the request has been read.
+    /// `answer` is given each connection when the head of its request has been read.
     pub fn answering(answer: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         Self::answering_on("127.0.0.1:0", move |_, stream| answer(stream))
     }
 
-    /// A peer at `address` that is like [`Peer::answering`]; `answer` has the head as well.
+    /// A peer at `address` that is like [`Peer::answering`]; `answer` is given the head as well.
     pub fn answering_on(
         address: impl ToSocketAddrs,
         answer: impl Fn(&str, TcpStream) + Send + Sync + 'static,
