@@ -112,7 +112,8 @@ where
             Err(error) => {
                 // Each connection holds one descriptor, so one that is closed makes room for another.
                 let is_at_limit = error.raw_os_error() == Some(libc::EMFILE);
-                if is_at_limit && timeout(PAUSE, slots.evict_one()).await == Ok(true) {
+                // If that takes longer, the next accept fails the same way and waits on.
+                if is_at_limit && timeout(PAUSE, slots.evict_one()).await != Ok(false) {
                     return;
                 }
                 log_exhaustion(&self.shared, &error);

@@ -184,7 +184,6 @@ impl<S: AnyService> Connection<S> {
             alarm: &mut self.alarm,
             deadlines: Deadlines::new(Timeouts::new(&self.shared.limits), head_deadline),
             at_rest: None,
-            has_yielded: false,
         };
         let end = driver.run().await;
         let seen = activity.seen();

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
-use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -68,8 +67,6 @@ pub(super) struct Driver<'c, S: HttpService<Incoming>> {
     pub(super) deadlines: Deadlines,
     /// What the last look saw, if nothing had moved: a change from it is looked at within a tick.
     pub(super) at_rest: Option<Seen>,
-    /// The event loop has looked at all sockets since a deadline passed.
-    pub(super) has_yielded: bool,
 }
 
 impl<S> Driver<'_, S>
@@ -87,8 +84,7 @@ where
             let ended = poll_fn(|cx| self.poll_http(reset.as_mut(), cx)).await;
             match ended {
                 Ok(end) => return end,
-                // After a pause of the process, timers fire before the event loop has looked at the
-                // sockets. It does that when all tasks have yielded.
+                // The event loop looks at the sockets when all tasks have yielded.
                 Err(due) if self.has_to_yield(due) => yield_now().await,
                 Err(Due::Body) => self.activity.record(|seen| seen.body_timed_out = true),
                 Err(Due::Write) => return End::WriteTimeout,
@@ -99,17 +95,11 @@ where
         }
     }
 
-    /// Whether a deadline is to be judged only after one more look at the sockets.
-    fn has_to_yield(&mut self, due: Due) -> bool {
-        match due {
-            // `Quiet` only gives buffers back, and for `Write` the kernel was called already.
-            Due::Quiet(_) | Due::Write => false,
-            _ if !mem::replace(&mut self.has_yielded, true) => true,
-            // One look of the event loop finds at most 1,024 sockets. hyper reads a head, and a body that it
-            // awaits, until the socket is empty, so bytes that are there now have not been found yet.
-            Due::Head | Due::Body => has_unread(self.stream),
-            Due::Abandon => false,
-        }
+    /// Whether bytes have come in time that hyper has not read: the process was paused, or there are more
+    /// sockets than the 1,024 that one look of the event loop finds.
+    fn has_to_yield(&self, due: Due) -> bool {
+        // hyper reads a head, and a body that it awaits, until the socket is empty.
+        matches!(due, Due::Head | Due::Body) && has_unread(self.stream)
     }
 
     fn poll_http(
@@ -196,7 +186,6 @@ where
                 Err(due) => return Poll::Ready(Err(due)),
             }
             self.at_rest = (!seen.has_moved()).then_some(self.activity.seen());
-            self.has_yielded = false;
         }
         Poll::Pending
     }
