@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{self, Stdio};
 use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen};
@@ -226,15 +227,20 @@ fn timeout_of_the_environment_counts_unless_there_is_an_option() {
 }
 
 #[test]
-fn verbose_says_so_when_healthy() {
-    let peer = answering_on("127.0.0.1:0");
-    let run = probe([&peer.url(), "--verbose"]);
+fn verbose_says_so_when_healthy_and_how_long_it_took() {
+    let delay = Duration::from_millis(20);
+    let peer = Peer::answering(move |stream| {
+        thread::sleep(delay);
+        say(stream, b"HTTP/1.1 200 OK\r\n\r\n");
+    });
+    let run = probe([&peer.url(), "--verbose", "--timeout=20s"]);
     assert_eq!((run.status.code(), run.errors.as_str()), (Some(0), ""));
     let start = format!("healthcheck: {}/: healthy: status 200 (", peer.url());
-    assert!(
-        run.output.starts_with(&start) && run.output.ends_with(" ms)\n"),
-        "{run:?}"
-    );
+    let elapsed = run.output.strip_prefix(&start);
+    let elapsed = elapsed.and_then(|rest| rest.strip_suffix(" ms)\n")?.parse().ok());
+    let elapsed = Duration::from_millis(elapsed.unwrap_or_else(|| panic!("{run:?}")));
+    // It counts whole milliseconds, from its first wait on.
+    assert!(elapsed >= delay / 2 && elapsed <= run.elapsed, "{run:?}");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
     let run = probe([&url, "--verbose"]);
@@ -242,6 +248,23 @@ fn verbose_says_so_when_healthy() {
         run.output
             .starts_with(&format!("healthcheck: {url}: healthy: connected ("))
     );
+}
+
+#[test]
+fn port_80_is_left_out_of_a_url_alone() {
+    for (target, shown) in [
+        ("http://127.0.0.1:80/", "http://127.0.0.1/"),
+        ("http://127.0.0.1", "http://127.0.0.1/"),
+        ("tcp://127.0.0.1:80", "tcp://127.0.0.1:80"),
+    ] {
+        // Whether anything listens there does not matter.
+        let run = probe([target, "--verbose"]);
+        let line = run.output + &run.errors;
+        assert!(
+            line.starts_with(&format!("healthcheck: {shown}: ")),
+            "{line}"
+        );
+    }
 }
 
 #[test]

@@ -80,15 +80,6 @@ impl<'a> Endpoint<'a> {
         }
     }
 
-    /// The port; none if it is a unix socket.
-    pub fn port(&self) -> Option<u16> {
-        match self {
-            Self::Any { port } => Some(*port),
-            Self::Ip(address) => Some(address.port()),
-            Self::Unix(_) => None,
-        }
-    }
-
     /// What [`Endpoint::from_variables`] reads from `LISTEN`.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         if let Some(path) = value.strip_prefix(b"unix:") {
